@@ -1,0 +1,82 @@
+# Every target does its own set-up in .venv, once; see `make help`.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+
+# The interpreter that makes .venv: the first of these that is 3.11 or newer.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
+	done)
+
+# What is handed to pip when .venv has no torch yet. On Linux the package index serves a build with
+# several GB of CUDA libraries; PyTorch's own CPU wheel index (see pytorch.org) has a small one, and
+# a wheel file on disk is as good:  make demo TORCH=/path/to/torch-2.13.0+cpu-....whl
+# or, with any pip options:         make demo TORCH='--index-url ADDRESS torch'
+TORCH ?= torch==2.13.0
+
+# Test processes, one thread each.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Holds torch at the build that is installed, whatever else is asked for.
+PINNED := --constraint $(MADE)/torch.txt
+
+.PHONY: help demo test check clean distclean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(MADE)/demo $(MADE)/face-assets  ## Edit two photographs and say where the pictures are
+	$(BIN)/gan-inversion demo
+
+test: $(MADE)/test $(MADE)/face-assets  ## Run the tests (not those marked slow or gpu)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+check: $(MADE)/dev  ## Lint, formatting, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## Remove builds and caches
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove .venv as well
+	rm -rf $(VENV)
+
+# --- set-up, each step once; the files under .venv/.made say what has been done ---
+
+$(MADE)/venv:
+	@if [ ! -x $(BIN)/python ]; then \
+	  if [ -z "$(PYTHON)" ]; then \
+	    echo "No Python >= 3.11 found: install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$($(PYTHON) --version)"; \
+	  $(PYTHON) -m venv $(VENV); \
+	fi
+	@mkdir -p $(MADE) && touch $@
+
+# torch comes first and alone, so that no later step swaps a CPU build for a CUDA one.
+$(MADE)/torch.txt: $(MADE)/venv
+	@if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
+	  echo "Installing torch ($(TORCH)); a download of minutes. make TORCH=... chooses another"; \
+	  $(PIP) install $(TORCH); \
+	fi
+	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
+	  > $@
+
+$(MADE)/demo $(MADE)/test $(MADE)/dev: $(MADE)/%: $(MADE)/torch.txt pyproject.toml
+	$(PIP) install --quiet $(PINNED) --editable '.[$*]'
+	@touch $@
+
+$(MADE)/face-assets: requirements/face-assets.txt $(MADE)/venv
+	$(PIP) install --quiet --require-hashes --no-deps --requirement $<
+	@touch $@
