@@ -36,7 +36,7 @@ from .openvino_ir import Graph, Node, read_ir
 
 _SLOPE = 0.2
 _NUM_BLOCKS = 7
-W_STATISTICS_SAMPLES = 100_000
+W_STATISTICS_SAMPLES = 10_000
 
 
 def haar_synthesis(x: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class MobileStyleGAN(Generator):
     def _measure_w(self) -> None:
         # A private generator: importing or loading must not touch the global random state.
         g = torch.Generator().manual_seed(0)
-        w = self.mapping(torch.randn(W_STATISTICS_SAMPLES // 10, self.w_dim, generator=g))
+        w = self.mapping(torch.randn(W_STATISTICS_SAMPLES, self.w_dim, generator=g))
         self.w_avg = w.mean(0)
         self.w_std = (w - self.w_avg).square().mean().sqrt()
 
