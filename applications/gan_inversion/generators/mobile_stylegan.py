@@ -47,14 +47,21 @@ def haar_synthesis(x: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     channels //= 4
-    low = x[:, :channels]
-    vertical, horizontal, diagonal = (
-        x[:, channels:].reshape(batch, channels, 3, height, width).unbind(2)
-    )
+    # Channels last throughout: every copy below moves whole vectors of channels.
+    y = x.permute(0, 2, 3, 1)
+    low = y[..., :channels]
+    detail = y[..., channels:].reshape(batch, height, width, channels, 3)
+    vertical, horizontal, diagonal = detail.unbind(-1)
     top, bottom = low + vertical, low - vertical
     plus, minus = horizontal + diagonal, horizontal - diagonal
-    quad = torch.stack([top + plus, top - plus, bottom + minus, bottom - minus], 2) * 0.5
-    return F.pixel_shuffle(quad.reshape(batch, 4 * channels, height, width), 2)
+    rows = [torch.stack([top + plus, top - plus], 3), torch.stack([bottom + minus, bottom - minus], 3)]
+    image = torch.stack(rows, 2) * 0.5  # [B, H, 2, W, 2, C]
+    return image.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def pointwise(x: Tensor, kernel: Tensor) -> Tensor:
+    """1x1 convolution as a matrix product: on one thread PyTorch's own takes a slow path."""
+    return F.linear(x.permute(0, 2, 3, 1), kernel.flatten(1)).permute(0, 3, 1, 2)
 
 
 def haar_analysis(y: Tensor) -> Tensor:
@@ -103,7 +110,7 @@ class StyledConv(nn.Module):
             x = F.conv2d(x, self.kernel, padding=1)
         else:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-            x = F.conv2d(x, self.kernel)
+            x = pointwise(x, self.kernel)
         if noise is not None:
             x = x + noise
         return F.leaky_relu(x + self.bias, _SLOPE)
@@ -120,7 +127,7 @@ class HaarHead(nn.Module):
 
     def coefficients(self, x: Tensor, w: Tensor) -> Tensor:
         """Return the 12 Haar channels at the resolution of ``x``."""
-        return F.conv2d(x * self.affine(w), self.kernel) + self.bias
+        return pointwise(x * self.affine(w), self.kernel) + self.bias
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         return haar_synthesis(self.coefficients(x, w))
