@@ -63,13 +63,20 @@ def _seeded() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tolerance() -> dict[torch.dtype, dict[str, float]]:
-    """The table as keyword arguments: ``torch.testing.assert_close(a, b, **tolerance[a.dtype])``."""
+    """The table as keyword arguments: ``assert_close(a, b, **tolerance[a.dtype])``."""
     return {dtype: {"rtol": rtol, "atol": atol} for dtype, (rtol, atol) in TOLERANCES.items()}
 
 
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def source_environment(project_root: Path) -> dict[str, str]:
+    """Environment in which a subprocess imports the three packages from this tree."""
+    roots = [project_root, project_root / "kernels", project_root / "applications"]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -112,7 +111,9 @@ def test_source_roots_are_folders_not_packages(project_root: Path) -> None:
         assert not (project_root / folder / "__init__.py").exists()
 
 
-def test_importing_the_library_is_light(project_root: Path) -> None:
+def test_importing_the_library_is_light(
+    project_root: Path, source_environment: dict[str, str]
+) -> None:
     """What `import hypergraph` adds to `import torch`: neither heavy packages nor much time."""
     code = (
         "import sys, time, torch\n"
@@ -126,7 +127,7 @@ def test_importing_the_library_is_light(project_root: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=project_root,
-        env=_environment(project_root),
+        env=source_environment,
         capture_output=True,
         text=True,
         check=True,
@@ -137,11 +138,6 @@ def test_importing_the_library_is_light(project_root: Path) -> None:
     assert "hypergraph" in added
     # Measured 0.1 s; the bound leaves room for a cold disk and a busy neighbour.
     assert float(seconds) < 5
-
-
-def _environment(project_root: Path) -> dict[str, str]:
-    roots = [project_root, project_root / "kernels", project_root / "applications"]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
 
 
 def test_wheel_holds_the_three_packages(project_root: Path, tmp_path: Path) -> None:

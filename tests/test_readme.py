@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
 import shlex
 import subprocess
@@ -85,7 +84,9 @@ def test_make_targets_exist(readme: str, project_root: Path) -> None:
     assert {"demo", "test"} <= used <= set(targets)
 
 
-def test_command_line_options_exist(readme: str, project_root: Path) -> None:
+def test_command_line_options_exist(
+    readme: str, project_root: Path, source_environment: dict[str, str]
+) -> None:
     """Every `gan-inversion` line of the README names a subcommand and options that it has."""
     lines = [line for line in _console_lines(readme) if line.startswith("gan-inversion ")]
     assert lines
@@ -103,18 +104,13 @@ def test_command_line_options_exist(readme: str, project_root: Path) -> None:
             ]
             + [command, "--help"],
             cwd=project_root,
-            env=_environment(project_root),
+            env=source_environment,
             capture_output=True,
             text=True,
         )
         assert run.returncode == 0, run.stderr
         for option in options:
             assert option in run.stdout, f"`gan-inversion {command}` has no {option}"
-
-
-def _environment(project_root: Path) -> dict[str, str]:
-    roots = [project_root, project_root / "kernels", project_root / "applications"]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/index.md", "CHANGELOG.md"])
