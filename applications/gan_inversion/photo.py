@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import secrets
+import struct
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,20 @@ MAX_PIXELS = 100_000_000
 # Modes whose 8-bit values Pillow's own `convert("RGB")` maps to RGB as a viewer would show them.
 _DIRECT_MODES = frozenset({"1", "L", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+# Pillow's readers report damage by any of these, depending on the format and on the place.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
 
 
 def load_photo(
@@ -91,6 +107,8 @@ def load_photo(
         raise PhotoError(
             f"photo {str(path)!r} cannot be opened: permission denied; check its access rights"
         ) from error
+    except _DAMAGE as error:
+        raise _damaged(repr(str(path)), error) from error
 
 
 def photo_hash(image: Image.Image) -> str:
@@ -189,19 +207,22 @@ def _finish(
         )
     try:
         image.load()
-    # Pillow's decoders report damage by any of these, depending on the format.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError) as error:
-        raise PhotoError(
-            f"photo {name} is damaged or incomplete ({error}); expected a whole picture; "
-            "copy or download it again"
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged(name, error) from error
     return _to_srgb(_upright(image, name), name, background)
+
+
+def _damaged(name: str, error: Exception) -> PhotoError:
+    return PhotoError(
+        f"photo {name} is damaged or incomplete ({error}); expected a whole picture; "
+        "copy or download it again"
+    )
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+    except _DAMAGE as error:
         warnings.warn(
             f"photo {name} has EXIF data that cannot be read ({error}); "
             "it is taken as it is stored, without turning",
