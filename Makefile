@@ -73,8 +73,9 @@ $(MADE)/torch.txt: $(MADE)/venv
 	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
 	  > $@
 
+# --no-warn-conflicts: the face assets are installed without their own dependencies, on purpose.
 $(MADE)/demo $(MADE)/test $(MADE)/dev: $(MADE)/%: $(MADE)/torch.txt pyproject.toml
-	$(PIP) install --quiet $(PINNED) --editable '.[$*]'
+	$(PIP) install --quiet --no-warn-conflicts $(PINNED) --editable '.[$*]'
 	@touch $@
 
 $(MADE)/face-assets: requirements/face-assets.txt $(MADE)/venv
