@@ -24,6 +24,8 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# --no-compile: Python compiles what is used at first import; all of torch takes half a minute.
+INSTALL := $(PIP) install --no-compile
 # Holds torch at the build that is installed, whatever else is asked for.
 PINNED := --constraint $(MADE)/torch.txt
 
@@ -68,16 +70,16 @@ $(MADE)/venv:
 $(MADE)/torch.txt: $(MADE)/venv
 	@if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
 	  echo "Installing torch ($(TORCH)); a download of minutes. make TORCH=... chooses another"; \
-	  $(PIP) install $(TORCH); \
+	  $(INSTALL) $(TORCH); \
 	fi
 	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
 	  > $@
 
 # --no-warn-conflicts: the face assets are installed without their own dependencies, on purpose.
 $(MADE)/demo $(MADE)/test $(MADE)/dev: $(MADE)/%: $(MADE)/torch.txt pyproject.toml
-	$(PIP) install --quiet --no-warn-conflicts $(PINNED) --editable '.[$*]'
+	$(INSTALL) --quiet --no-warn-conflicts $(PINNED) --editable '.[$*]'
 	@touch $@
 
 $(MADE)/face-assets: requirements/face-assets.txt $(MADE)/venv
-	$(PIP) install --quiet --require-hashes --no-deps --requirement $<
+	$(INSTALL) --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
