@@ -1,0 +1,46 @@
+"""Hypergraph neural networks whose hypergraphs may be built from the features themselves.
+
+>>> import torch
+>>> from hypergraph import DynamicHGConv
+>>> DynamicHGConv(16, 32, k=4)(torch.randn(100, 16)).shape
+torch.Size([100, 32])
+"""
+
+from hypergraph.construct import KNN, Construction, CrossCorrelation, Fusion, fuse, part_shares
+from hypergraph.incidence import (
+    BlockDiagonal,
+    Concat,
+    Dense,
+    Hypergraph,
+    Incidence,
+    LowRank,
+    MemberIncidence,
+    Members,
+    NeighborTable,
+    Streamed,
+    WeightedSum,
+)
+from hypergraph.nn import DynamicHGConv, HGNNConv, hgnn_propagate
+
+__all__ = [
+    "KNN",
+    "BlockDiagonal",
+    "Concat",
+    "Construction",
+    "CrossCorrelation",
+    "Dense",
+    "DynamicHGConv",
+    "Fusion",
+    "HGNNConv",
+    "Hypergraph",
+    "Incidence",
+    "LowRank",
+    "MemberIncidence",
+    "Members",
+    "NeighborTable",
+    "Streamed",
+    "WeightedSum",
+    "fuse",
+    "hgnn_propagate",
+    "part_shares",
+]

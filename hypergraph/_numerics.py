@@ -1,0 +1,54 @@
+"""Numerical rules shared by operators and layers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def propagation_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype in which features are propagated: the widest given, at least float32."""
+    dtype = torch.float32
+    for tensor in tensors:
+        if tensor is not None:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def inverse_power(degree: Tensor, exponent: float) -> Tensor:
+    """Raise degrees to a negative power, with 0 in place of infinity.
+
+    ``degree ** exponent`` where the degree is above the smallest normal number of its dtype,
+    exactly 0 elsewhere (also for negative degrees). The gradient is 0 where the result was set to
+    0, and is clamped to the square root of the largest number elsewhere, so that it is finite for
+    every degree (in float32 the clamp acts below 1e-12).
+
+    Args:
+        degree: any shape, floating.
+        exponent: negative, -1 or -0.5 in practice.
+
+    Returns:
+        The same shape.
+    """
+    out: Tensor = _InversePower.apply(degree, exponent)
+    return out
+
+
+class _InversePower(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, degree: Tensor, exponent: float) -> Tensor:
+        ctx.save_for_backward(degree)
+        ctx.exponent = exponent
+        return _masked_power(degree, exponent)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
+        (degree,) = ctx.saved_tensors
+        limit = torch.finfo(degree.dtype).max ** 0.5
+        slope = ctx.exponent * _masked_power(degree, ctx.exponent - 1)
+        return grads[0] * slope.clamp(-limit, limit), None
+
+
+def _masked_power(degree: Tensor, exponent: float) -> Tensor:
+    counts = degree > torch.finfo(degree.dtype).tiny
+    return torch.where(counts, degree, 1).pow(exponent) * counts

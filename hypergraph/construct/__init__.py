@@ -1,0 +1,8 @@
+"""Constructions: modules that build a hypergraph from features."""
+
+from hypergraph.construct.base import Construction
+from hypergraph.construct.cross_correlation import CrossCorrelation
+from hypergraph.construct.fusion import Fusion, fuse, part_shares
+from hypergraph.construct.knn import KNN
+
+__all__ = ["KNN", "Construction", "CrossCorrelation", "Fusion", "fuse", "part_shares"]

@@ -1,0 +1,28 @@
+"""What the operators made of two factors share."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from hypergraph._checks import check_float
+
+
+def check_factors(p: Tensor, q: Tensor) -> None:
+    """Raise unless p is [N, d] or [B, N, d] and q is [M, d] or [B, M, d]."""
+    check_float("p", p)
+    check_float("q", q)
+    if p.dim() not in (2, 3):
+        raise ValueError(f"`p` must have shape [N, d] or [B, N, d], got {list(p.shape)}")
+    if q.dim() != p.dim() or q.shape[:-2] != p.shape[:-2] or q.shape[-1] != p.shape[-1]:
+        leading = "" if p.dim() == 2 else f"{p.shape[0]}, "
+        raise ValueError(
+            f"`q` must have shape [{leading}M, {p.shape[-1]}] to go with `p` of shape "
+            f"{list(p.shape)}, got {list(q.shape)}"
+        )
+
+
+def per_sample(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Call a function of batched tensors; a single hypergraph becomes a batch of one."""
+    if tensors[0].dim() == 3:
+        return function(*tensors)
+    return function(*(tensor.unsqueeze(0) for tensor in tensors)).squeeze(0)

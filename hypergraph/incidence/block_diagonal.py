@@ -1,0 +1,98 @@
+"""Separate hypergraphs over the vertices of one flat list."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hypergraph._checks import check_integer
+from hypergraph.incidence.base import Incidence, TensorMap
+
+
+class BlockDiagonal(Incidence):
+    """Hypergraphs of different sizes side by side, as a ``batch`` vector describes them.
+
+    Sample b has the vertices with ``batch == b``; its hyperedges follow those of sample b - 1.
+
+    Args:
+        blocks: one single hypergraph per sample.
+        batch: [num_nodes] int64, the sample of every vertex, in any order.
+
+    Raises:
+        ValueError, TypeError: the blocks and ``batch`` disagree.
+    """
+
+    def __init__(self, blocks: Sequence[Incidence], batch: Tensor) -> None:
+        batch = check_integer("batch", batch)
+        counts = torch.bincount(batch, minlength=len(blocks)).tolist()
+        sizes = [block.num_nodes for block in blocks]
+        if not blocks or sizes != counts or any(b.batch_size is not None for b in blocks):
+            raise ValueError(
+                f"`blocks` must be single hypergraphs with the vertices that `batch` counts, "
+                f"{counts}, got {sizes}"
+            )
+        self.blocks = tuple(blocks)
+        self.batch = batch
+        # Vertices grouped by sample, and each vertex' place in that order.
+        self._order = batch.argsort(stable=True)
+        self._place = torch.empty_like(self._order)
+        self._place[self._order] = torch.arange(batch.shape[0], device=batch.device)
+        self._node_sizes = sizes
+        self._edge_sizes = [block.num_edges for block in blocks]
+        super().__init__(batch.shape[0], sum(self._edge_sizes))
+        if any(block.hyperedge_weight is not None for block in blocks):
+            self.hyperedge_weight = torch.cat([block.weight(self.dtype) for block in blocks])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the blocks live."""
+        return self.batch.device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of the blocks; None if they store no values."""
+        return next((block.dtype for block in self.blocks if block.dtype is not None), None)
+
+    def to_dense(self) -> Tensor:
+        """H, [N, M] with zeros between the blocks."""
+        return torch.block_diag(*(block.to_dense() for block in self.blocks))[self._place]
+
+    def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``H^T x`` and the hyperedge degrees."""
+        if x.dim() == 3:
+            return super().v2e_with_degree(x)
+        pieces = x[self._order].split(self._node_sizes)
+        pairs = [b.v2e_with_degree(p) for b, p in zip(self.blocks, pieces, strict=True)]
+        return torch.cat([out for out, _ in pairs]), torch.cat([d for _, d in pairs])
+
+    def with_hyperedge_weight(self, hyperedge_weight: Tensor | None) -> Self:
+        """The same hyperedges with other weights [M]; None for ones."""
+        pieces: Sequence[Tensor | None] = [None] * len(self.blocks)
+        if hyperedge_weight is not None:
+            weight = self._checked_weight(hyperedge_weight)
+            assert weight is not None
+            pieces = weight.split(self._edge_sizes)
+        pairs = zip(self.blocks, pieces, strict=True)
+        return type(self)([b.with_hyperedge_weight(piece) for b, piece in pairs], self.batch)
+
+    def _v2e(self, x: Tensor) -> Tensor:
+        pieces = x[self._order].split(self._node_sizes)
+        return torch.cat([b.v2e(p) for b, p in zip(self.blocks, pieces, strict=True)])
+
+    def _e2v(self, y: Tensor) -> Tensor:
+        pieces = y.split(self._edge_sizes)
+        out = torch.cat([b.e2v(p) for b, p in zip(self.blocks, pieces, strict=True)])
+        return out[self._place]
+
+    def _node_degree(self, weight: Tensor) -> Tensor:
+        return torch.cat([block.node_degree(weight.dtype) for block in self.blocks])[self._place]
+
+    def _edge_degree(self, ones: Tensor) -> Tensor:
+        return torch.cat([block.edge_degree(ones.dtype) for block in self.blocks])
+
+    def _map(self, function: TensorMap) -> Self:
+        return type(self)([block._map(function) for block in self.blocks], function(self.batch))
+
+    def _details(self) -> str:
+        return f", blocks={len(self.blocks)}"

@@ -1,0 +1,81 @@
+"""Several kinds of hyperedges over the same vertices."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hypergraph.incidence._composite import Composite, check_parts
+from hypergraph.incidence.base import Incidence, TensorMap
+
+
+class Concat(Composite):
+    """The hyperedges of all parts side by side: ``H = [H_1, H_2, ...]``.
+
+    Every part keeps its form and its hyperedge weights. The result is permutation-equivariant
+    whenever the parts are, and the parts may have different numbers of hyperedges.
+
+    Args:
+        parts: operators with equal numbers of vertices and samples.
+        hyperedge_weight: [total] or [B, total]; replaces the weights of the parts.
+
+    Raises:
+        ValueError, TypeError: the parts do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph.incidence import Concat, Dense
+        >>> Concat([Dense(torch.ones(2, 1)), Dense(torch.eye(2))]).to_dense()
+        tensor([[1., 1., 0.],
+                [1., 0., 1.]])
+    """
+
+    def __init__(self, parts: Sequence[Incidence], hyperedge_weight: Tensor | None = None) -> None:
+        self.parts = check_parts(parts, same_edges=False)
+        self._sizes = [part.num_edges for part in self.parts]
+        first = self.parts[0]
+        super().__init__(first.num_nodes, sum(self._sizes), first.batch_size, None)
+        weight = self._checked_weight(hyperedge_weight)
+        if weight is not None:
+            pieces = weight.split(self._sizes, -1)
+            pairs = zip(self.parts, pieces, strict=True)
+            self.parts = tuple(part.with_hyperedge_weight(piece) for part, piece in pairs)
+        elif any(part.hyperedge_weight is not None for part in self.parts):
+            weight = torch.cat([part.weight(self.dtype) for part in self.parts], -1)
+        self.hyperedge_weight = weight
+
+    def to_dense(self) -> Tensor:
+        """H, [N, total] or [B, N, total]."""
+        return torch.cat([part.to_dense() for part in self.parts], -1)
+
+    def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``H^T x`` and the hyperedge degrees."""
+        pairs = [part.v2e_with_degree(x) for part in self.parts]
+        return torch.cat([out for out, _ in pairs], -2), torch.cat([d for _, d in pairs], -1)
+
+    def e2v_parts(self, y: Tensor) -> list[Tensor]:
+        """The terms whose sum is ``e2v(y)``, one per part."""
+        pieces = y.split(self._sizes, -2)
+        return [part.e2v(piece) for part, piece in zip(self.parts, pieces, strict=True)]
+
+    def with_hyperedge_weight(self, hyperedge_weight: Tensor | None) -> Self:
+        """The same hyperedges with other weights; None for ones."""
+        return type(self)(
+            [part.with_hyperedge_weight(None) for part in self.parts], hyperedge_weight
+        )
+
+    def _v2e(self, x: Tensor) -> Tensor:
+        return torch.cat([part.v2e(x) for part in self.parts], -2)
+
+    def _node_degree(self, weight: Tensor) -> Tensor:
+        total = self.parts[0].node_degree(weight.dtype)
+        for part in self.parts[1:]:
+            total = total + part.node_degree(weight.dtype)
+        return total
+
+    def _edge_degree(self, ones: Tensor) -> Tensor:
+        return torch.cat([part.edge_degree(ones.dtype) for part in self.parts], -1)
+
+    def _map(self, function: TensorMap) -> Self:
+        return type(self)([part._map(function) for part in self.parts])

@@ -1,0 +1,75 @@
+"""Incidence as a product of two thin non-negative factors."""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hypergraph._checks import check_non_negative
+from hypergraph._numerics import propagation_dtype
+from hypergraph.incidence._factors import check_factors
+from hypergraph.incidence.base import Incidence, TensorMap
+
+
+class LowRank(Incidence):
+    """``H = P Q^T`` with non-negative factors: a convolution costs O((N + M) d C).
+
+    Args:
+        p: [N, d] or [B, N, d] vertex factors, >= 0; float16 and bfloat16 are widened to float32.
+        q: [M, d] or [B, M, d] hyperedge factors, >= 0.
+        hyperedge_weight: [M] or [B, M]; default ones.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes do not fit, or a factor has a negative entry.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph.incidence import LowRank
+        >>> LowRank(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).to_dense()
+        tensor([[11.]])
+    """
+
+    def __init__(self, p: Tensor, q: Tensor, hyperedge_weight: Tensor | None = None) -> None:
+        check_factors(p, q)
+        check_non_negative("p", p)
+        check_non_negative("q", q)
+        dtype = propagation_dtype(p, q)
+        self.p, self.q = p.to(dtype), q.to(dtype)
+        batch_size = p.shape[0] if p.dim() == 3 else None
+        super().__init__(p.shape[-2], q.shape[-2], batch_size, hyperedge_weight)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the factors live."""
+        return self.p.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the factors."""
+        return self.p.dtype
+
+    def to_dense(self) -> Tensor:
+        """H, [N, M] or [B, N, M]."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.p @ self.q.mT
+
+    def _v2e(self, x: Tensor) -> Tensor:
+        return _thin_product(self.q, self.p, x)
+
+    def _e2v(self, y: Tensor) -> Tensor:
+        return _thin_product(self.p, self.q, y)
+
+    def _map(self, function: TensorMap) -> Self:
+        weight = self.hyperedge_weight
+        return type(self)(
+            function(self.p), function(self.q), None if weight is None else function(weight)
+        )
+
+    def _details(self) -> str:
+        return f", rank={self.p.shape[-1]}"
+
+
+def _thin_product(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
+    """``left (right^T x)``."""
+    with torch.autocast(x.device.type, enabled=False):
+        return left.to(x.dtype) @ (right.to(x.dtype).mT @ x)

@@ -1,0 +1,133 @@
+"""A linear combination of incidence matrices of equal size."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hypergraph._checks import check_non_negative
+from hypergraph.incidence._composite import Composite, check_parts
+from hypergraph.incidence.base import Incidence, TensorMap
+
+
+class WeightedSum(Composite):
+    """``H = c_1 H_1 + c_2 H_2 + ...``, with one non-negative coefficient per part (and sample).
+
+    Column e of the sum mixes column e of every part, so it is permutation-equivariant only if the
+    parts' columns belong to the same vertices. ``Concat`` has no such condition. With a single
+    part this scales an operator.
+
+    Args:
+        parts: operators of equal shape. Their own hyperedge weights must be unset.
+        coefficients: a number, a scalar tensor, or a tensor [B] for every part; gradients flow.
+        hyperedge_weight: [M] or [B, M], weights of the columns of the sum; default ones.
+
+    Raises:
+        ValueError, TypeError: the parts or coefficients do not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph.incidence import Dense, WeightedSum
+        >>> WeightedSum([Dense(torch.eye(2)), Dense(torch.ones(2, 2))], [0.5, 0.25]).to_dense()
+        tensor([[0.7500, 0.2500],
+                [0.2500, 0.7500]])
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Incidence],
+        coefficients: Sequence[float | Tensor],
+        hyperedge_weight: Tensor | None = None,
+    ) -> None:
+        self.parts = check_parts(parts, same_edges=True)
+        first = self.parts[0]
+        if len(coefficients) != len(self.parts):
+            raise ValueError(
+                f"`coefficients` must have one entry per part, {len(self.parts)}, "
+                f"got {len(coefficients)}"
+            )
+        if any(part.hyperedge_weight is not None for part in self.parts):
+            raise ValueError(
+                "`parts` of a weighted sum must have no hyperedge weights of their own; "
+                "give the weights of the summed columns as `hyperedge_weight`"
+            )
+        for number, coefficient in enumerate(coefficients):
+            self._check_coefficient(f"coefficients[{number}]", coefficient, first.batch_size)
+        self.coefficients = tuple(coefficients)
+        super().__init__(first.num_nodes, first.num_edges, first.batch_size, hyperedge_weight)
+
+    def to_dense(self) -> Tensor:
+        """H, [N, M] or [B, N, M]."""
+        return self._combine([part.to_dense() for part in self.parts], 2)
+
+    def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``H^T x`` and the hyperedge degrees."""
+        pairs = [part.v2e_with_degree(x) for part in self.parts]
+        return self._combine([out for out, _ in pairs], 2), self._combine([d for _, d in pairs], 1)
+
+    def e2v_parts(self, y: Tensor) -> list[Tensor]:
+        """The terms whose sum is ``e2v(y)``, one per part."""
+        pairs = zip(self.parts, self.coefficients, strict=True)
+        return [self._scale(part.e2v(y), coefficient, 2) for part, coefficient in pairs]
+
+    def _v2e(self, x: Tensor) -> Tensor:
+        return self._combine([part.v2e(x) for part in self.parts], 2)
+
+    def _node_degree(self, weight: Tensor) -> Tensor:
+        if self.hyperedge_weight is None:  # shares what the parts have computed already
+            return self._combine([part.node_degree(weight.dtype) for part in self.parts], 1)
+        return self._combine([part.e2v(weight.unsqueeze(-1)) for part in self.parts], 2).squeeze(-1)
+
+    def _edge_degree(self, ones: Tensor) -> Tensor:
+        return self._combine([part.edge_degree(ones.dtype) for part in self.parts], 1)
+
+    def _combine(self, terms: list[Tensor], trailing: int) -> Tensor:
+        total = self._scale(terms[0], self.coefficients[0], trailing)
+        for term, coefficient in zip(terms[1:], self.coefficients[1:], strict=True):
+            total = total + self._scale(term, coefficient, trailing)
+        return total
+
+    @staticmethod
+    def _scale(term: Tensor, coefficient: float | Tensor, trailing: int) -> Tensor:
+        if isinstance(coefficient, Tensor) and coefficient.dim() == 1:
+            coefficient = coefficient.view(-1, *(1,) * trailing)
+        return term * coefficient
+
+    @staticmethod
+    def _check_coefficient(name: str, value: float | Tensor, batch_size: int | None) -> None:
+        if isinstance(value, Tensor):
+            shapes = [()] if batch_size is None else [(), (batch_size,)]
+            if tuple(value.shape) not in shapes:
+                expected = " or ".join(str(list(shape)) for shape in shapes)
+                raise ValueError(f"`{name}` must have shape {expected}, got {list(value.shape)}")
+            check_non_negative(name, value)
+        elif not value >= 0:
+            raise ValueError(f"`{name}` must be non-negative, got {value}")
+
+    def _map(self, function: TensorMap) -> Self:
+        weight = self.hyperedge_weight
+        return type(self)(
+            [part._map(function) for part in self.parts],
+            [function(c) if isinstance(c, Tensor) else c for c in self.coefficients],
+            None if weight is None else function(weight),
+        )
+
+    def _details(self) -> str:
+        shown = [
+            "tensor" if isinstance(c, Tensor) and c.dim() else f"{float(c):.4g}"
+            for c in self.coefficients
+        ]
+        return f", coefficients=[{', '.join(shown)}]{super()._details()}"
+
+
+def scaled(part: Incidence, coefficient: float | Tensor) -> WeightedSum:
+    """``c H`` with the hyperedge weights of H."""
+    weight = part.hyperedge_weight
+    bare = part if weight is None else part.with_hyperedge_weight(None)
+    return WeightedSum([bare], [coefficient], weight)
+
+
+def mean_node_degree(part: Incidence, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean weighted vertex degree, a scalar or [B]."""
+    return part.node_degree(dtype).mean(-1)

@@ -1,0 +1,209 @@
+"""Exact k nearest neighbours in tiles, with one rule for ties."""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Metric = Literal["cosine", "euclidean", "dot"]
+
+_TILE_ELEMENTS = 1 << 20  # distances alive at a time: 4 MiB of float32
+_PAIRS_PER_CHUNK = 1 << 14
+_GROUPS_PER_NEIGHBOR = 5  # 128 groups at k = 25
+
+
+class Neighbors(NamedTuple):
+    """Neighbours of every row, nearest first, the row itself at position 0."""
+
+    nearest: Tensor
+    """[n, k] int64. Where ``kept`` is False the entry repeats the row itself."""
+    distance: Tensor
+    """[n, k] distances in the dtype the search ran in (at least float32)."""
+    kept: Tensor
+    """[n, k] bool: False for neighbours beyond the threshold."""
+    row_mean: Tensor
+    """[n] mean distance to all n rows, the row itself (distance 0) included."""
+
+
+def nearest_neighbors(
+    x: Tensor,  # [n, channels]
+    k: int,
+    metric: Metric = "cosine",
+    threshold: float | None = None,
+    with_row_mean: bool = False,
+) -> Neighbors:
+    """Find the k nearest rows of every row, itself first, then by (distance, index).
+
+    ``"cosine"`` is ``1 - cos``, where a zero row has cosine 0 with all others; ``"euclidean"`` is
+    the norm of the difference; ``"dot"`` is minus the inner product.
+
+    Distances come from matrix products, tile by tile. Where two candidates differ by less than the
+    rounding of such a product, their distances are computed again pair by pair, so that equal rows
+    tie exactly and the lower index wins. While ``torch.compile`` traces, that second look is left
+    out: only bitwise equal distances count as ties.
+
+    Args:
+        x: [n, channels]; float16 and bfloat16 are searched in float32.
+        k: neighbours wanted, the row itself included; clamped to n.
+        metric: the distance.
+        threshold: neighbours farther than this are marked in ``kept``; never the row itself.
+        with_row_mean: also compute ``row_mean`` (zeros otherwise).
+
+    Returns:
+        Neighbours; no gradient flows through them.
+    """
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        n = x.shape[0]
+        k = min(k, n)
+        points = x.to(torch.promote_types(x.dtype, torch.float32))
+        if metric == "cosine":
+            points = F.normalize(points, dim=-1, eps=torch.finfo(points.dtype).tiny)
+        # Distances of differences do not depend on the origin, but their rounding does.
+        centred = points - points.mean(0) if metric == "euclidean" and n else points
+        squares = centred.square().sum(-1)
+        index, distance, means = [], [], []
+        rows = max(16, _TILE_ELEMENTS // max(1, n))
+        for start in range(0, n, rows):
+            tile = _tile(centred, squares, slice(start, min(start + rows, n)), metric)
+            if with_row_mean:
+                means.append(_row_mean(tile, metric))
+            tile.diagonal(start).fill_(-torch.inf)  # first, whatever else is at distance 0
+            rounding = _rounding(squares, slice(start, start + rows), metric, x.shape[1])
+            if torch.compiler.is_compiling():
+                near, ordinal = _select_static(tile, k)
+            else:
+                ordinal_limit = None if threshold is None else _ordinal(threshold, metric)
+                near, ordinal = _select(tile, k, rounding, ordinal_limit, points, start, metric)
+            index.append(near)
+            distance.append(ordinal)
+        if not index:
+            empty = points.new_zeros(0, k)
+            return Neighbors(empty.long(), empty, empty.bool(), points.new_zeros(0))
+        near, ordinal = torch.cat(index), torch.cat(distance)
+        dist = ordinal.clamp_min(0).sqrt() if metric == "euclidean" else ordinal
+        if metric == "cosine":
+            dist = dist.clamp_min(0)
+        own = -points.square().sum(-1) if metric == "dot" else points.new_zeros(n)
+        dist[:, 0] = own
+        kept = torch.ones_like(near, dtype=torch.bool)
+        if threshold is not None:
+            kept = dist <= threshold
+        kept[:, 0] = True
+        missing = ~kept
+        near = torch.where(missing, near[:, :1], near)
+        row_mean = torch.cat(means) if with_row_mean else points.new_zeros(n)
+        return Neighbors(near, dist, kept, row_mean)
+
+
+def _ordinal(threshold: float, metric: Metric) -> float:
+    """The threshold in what tiles hold: the squared distance for ``"euclidean"``."""
+    return threshold * abs(threshold) if metric == "euclidean" else threshold
+
+
+def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: Metric) -> Tensor:
+    tile = centred[rows] @ centred.mT
+    if metric == "cosine":
+        return tile.neg_().add_(1)
+    if metric == "dot":
+        return tile.neg_()
+    return tile.mul_(-2).add_(squares[rows, None]).add_(squares)
+
+
+def _row_mean(tile: Tensor, metric: Metric) -> Tensor:
+    distance = tile.clamp_min(0).sqrt_() if metric == "euclidean" else tile
+    return distance.mean(-1)
+
+
+def _rounding(squares: Tensor, rows: slice, metric: Metric, channels: int) -> Tensor:
+    """[rows] how far two equal distances may lie apart in a tile."""
+    if metric == "cosine":
+        scale = torch.ones_like(squares[rows])
+    elif metric == "dot":
+        scale = (squares[rows] * squares.max()).sqrt()
+    else:
+        scale = squares[rows] + squares.max()
+    return scale * (4 * torch.finfo(squares.dtype).eps * max(channels, 1) ** 0.5)
+
+
+def _select(
+    tile: Tensor,  # [rows, n]
+    k: int,
+    rounding: Tensor,  # [rows]
+    limit: float | None,
+    points: Tensor,
+    start: int,
+    metric: Metric,
+) -> tuple[Tensor, Tensor]:
+    """Bound the k-th distance from group minima, compress what is below, sort what is left."""
+    num_rows, n = tile.shape
+    bound = _upper_bound(tile, k)
+    if limit is not None:
+        bound = bound.clamp_max(limit)
+    row, column = (tile <= (bound + rounding)[:, None]).nonzero(as_tuple=True)
+    counts = torch.bincount(row, minlength=num_rows)
+    width = max(k, int(counts.max()))
+    slot = torch.arange(row.shape[0], device=row.device) - (counts.cumsum(0) - counts)[row]
+    # A row with fewer than k candidates (threshold) is filled up with itself at infinity.
+    distance = tile.new_full((num_rows, width), torch.inf)
+    itself = torch.arange(start, start + num_rows, device=row.device)
+    index = itself[:, None].repeat(1, width)
+    distance[row, slot] = tile[row, column]
+    index[row, slot] = column
+    distance, order = distance.sort(dim=-1, stable=True)
+    index = index.gather(-1, order)
+
+    # Candidates closer together than rounding: look again, pair by pair.
+    gaps = distance[:, 1 : k + 1].diff(dim=-1)
+    # Bitwise ties already stand in the order of their indices (all of them, on zero rows).
+    unclear = ((gaps > 0) & (gaps <= rounding[:, None])).any(-1).nonzero().squeeze(-1)
+    if unclear.numel():
+        exact = _exact_ordinals(points, itself[unclear], index[unclear], distance[unclear], metric)
+        again = index[unclear]
+        by_index = again.argsort(dim=-1, stable=True)
+        exact = exact.gather(-1, by_index)
+        exact, by_distance = exact.sort(dim=-1, stable=True)
+        distance[unclear] = exact
+        index[unclear] = again.gather(-1, by_index).gather(-1, by_distance)
+    return index[:, :k], distance[:, :k]
+
+
+def _exact_ordinals(
+    points: Tensor, rows: Tensor, columns: Tensor, distance: Tensor, metric: Metric
+) -> Tensor:
+    """Distances summed pair by pair, in the same order for every pair; infinities are kept."""
+    exact = distance.clone()
+    which, slot = distance.isfinite().nonzero(as_tuple=True)
+    values = []
+    for w, s in zip(which.split(_PAIRS_PER_CHUNK), slot.split(_PAIRS_PER_CHUNK), strict=True):
+        a, b = points[rows[w]], points[columns[w, s]]
+        if metric == "euclidean":
+            values.append((a - b).square().sum(-1))
+        else:
+            products = (a * b).sum(-1)
+            values.append(1 - products if metric == "cosine" else -products)
+    if values:
+        exact[which, slot] = torch.cat(values)
+    return exact
+
+
+def _upper_bound(tile: Tensor, k: int) -> Tensor:
+    """[rows] at least k entries of every row are at or below this."""
+    num_rows, n = tile.shape
+    groups = max(k * _GROUPS_PER_NEIGHBOR, 128)
+    if n < 2 * groups:
+        return tile.kthvalue(k, dim=-1).values
+    per_group = n // groups
+    minima = tile[:, : per_group * groups].view(num_rows, per_group, groups).amin(1)
+    return minima.kthvalue(k, dim=-1).values
+
+
+def _select_static(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same choice with shapes known in advance, for tracing."""
+    n = tile.shape[-1]
+    kth = tile.topk(k, largest=False).values.amax(-1, keepdim=True)
+    column = torch.arange(n, device=tile.device)
+    rank = torch.where(tile < kth, -1, torch.where(tile == kth, column, n))
+    index = rank.topk(k, largest=False).indices.sort(dim=-1).values
+    distance, order = tile.gather(-1, index).sort(dim=-1, stable=True)
+    return index.gather(-1, order), distance
