@@ -28,6 +28,8 @@ _COLOUR_REACH = 0.06  # of the crop's side
 _EDGE_CONTRAST = 24.0  # of 255: weaker edges say more about noise than about sharpness
 _MAX_BLUR = 3.0  # photo pixels
 _MIN_SAMPLES = 100
+_GRAIN_BLOCK, _MIN_BLOCKS, _GRAIN_QUANTILE = 8, 12, 0.2
+_GRAIN_BIAS = 0.89  # that quantile over blocks of white noise of deviation 1, measured
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -37,7 +39,7 @@ class PasteStats:
 
     blur_sigma: float  # Gaussian blur given to the edit, photo pixels
     grain_sigma: float  # luminance grain added where structure changed, of 255
-    photo_grain_sigma: float  # luminance grain of the photograph's face, of 255
+    photo_grain_sigma: float  # luminance grain of the photograph around the face, of 255
     changed_share: float  # share of the photograph's pixels that differ from before
 
 
@@ -173,14 +175,14 @@ def paste_back_with_stats(
 
     blur_sigma = 0.0
     face = view.face_region()
-    changed = face & (structure > 0.5) & (weight > 0.5)
+    changed = face & (structure[0] > 0.5) & (weight[0] > 0.5)
     if match_blur:
         blur_sigma = _matching_blur(patch, replacement, face, changed)
         replacement = _blur(replacement, blur_sigma)
     grain = torch.zeros_like(replacement)
     photo_grain = added = 0.0
     if match_grain:
-        grain, photo_grain, added = _matching_grain(patch, replacement, face, changed, seed)
+        grain, photo_grain, added = _matching_grain(patch, replacement, changed, seed)
 
     delta = weight * (
         (1 - structure) * difference
@@ -345,14 +347,20 @@ def _smoothstep(x: Tensor) -> Tensor:
     return x * x * (3 - 2 * x)
 
 
+def _blur_taps(sigma: float) -> Tensor:
+    """Gaussian taps of sum 1, out to three sigma; the identity for sigma 0."""
+    radius = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    taps = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)
+    return taps / taps.sum()
+
+
 def _blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [C, H, W] with repeated borders; sigma 0 returns the image."""
     if sigma <= 0:
         return image
-    radius = max(1, math.ceil(3 * sigma))
-    at = torch.arange(-radius, radius + 1, dtype=image.dtype)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = kernel / kernel.sum()
+    kernel = _blur_taps(sigma).to(image.dtype)
+    radius = len(kernel) // 2
     padded = F.pad(image[:, None], (radius,) * 4, mode="replicate")
     rows = F.conv2d(padded, kernel.view(1, 1, -1, 1))
     return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
@@ -419,63 +427,92 @@ def _matching_blur(patch: Tensor, replacement: Tensor, face: Tensor, changed: Te
     return (low + high) / 2
 
 
-def _grain_levels(image: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-    """Noise of luma, R - luma and B - luma at one and at two pixels' scale: two [3] tensors.
-
-    The median of the diagonal Haar coefficients over the smoother half of the region, which
-    edges and wrinkles hardly move (Donoho and Johnstone's estimate).
-    """
+def _opponent(image: Tensor) -> Tensor:
+    """RGB -> luma, R - luma, B - luma, in which grain is nearly uncorrelated."""
     luma = _luma(image)
-    channels = torch.stack([luma, image[0] - luma, image[2] - luma])
-    usable = region & (luma > 5) & (luma < 250)
+    return torch.stack([luma, image[0] - luma, image[2] - luma])
 
-    def level(values: Tensor, where: Tensor) -> Tensor:
-        diagonal = (
-            values[:, :-1, :-1] - values[:, :-1, 1:] - values[:, 1:, :-1] + values[:, 1:, 1:]
-        ) / 2
-        where = where[:-1, :-1]
-        if int(where.sum()) < _MIN_SAMPLES:
-            return torch.zeros(3)
-        smooth = _blur(values[:1], 2.0)[0]
-        slope = torch.hypot(smooth[1:, :-1] - smooth[:-1, :-1], smooth[:-1, 1:] - smooth[:-1, :-1])
-        where = where & (slope <= slope[where].median())
-        return diagonal[:, where].abs().median(dim=1).values / 0.6745
 
-    coarse = F.avg_pool2d(channels[None], 2)[0] * 2  # keeps the level of white noise
-    coarse_usable = F.avg_pool2d(usable[None].float(), 2)[0] == 1
-    return level(channels, usable), level(coarse, coarse_usable)
+def _diagonal_level(channels: Tensor, region: Tensor) -> Tensor | None:
+    """Standard deviation of the finest detail where there is least of it: [3], or None.
+
+    The level is the rms of the diagonal Haar coefficients in blocks of 8 x 8, and of all blocks
+    inside the region the value that a fifth stays below: a plain wall shows the grain, hair and
+    pores would be taken for it. White noise of deviation s has the level s.
+    """
+    diagonal = (
+        channels[:, :-1, :-1] - channels[:, :-1, 1:] - channels[:, 1:, :-1] + channels[:, 1:, 1:]
+    ) / 2
+    if min(diagonal.shape[-2:]) < _GRAIN_BLOCK:
+        return None
+    step = _GRAIN_BLOCK // 2
+    level = F.avg_pool2d(diagonal[None] ** 2, _GRAIN_BLOCK, stride=step)[0].sqrt()
+    inside = F.avg_pool2d(region[None, :-1, :-1].float(), _GRAIN_BLOCK, stride=step)[0] > 0.99
+    if int(inside.sum()) < _MIN_BLOCKS:
+        return None
+    return torch.quantile(level[:, inside], _GRAIN_QUANTILE, dim=1) / _GRAIN_BIAS
 
 
 def _matching_grain(
-    patch: Tensor, replacement: Tensor, face: Tensor, changed: Tensor, seed: int
+    patch: Tensor, replacement: Tensor, changed: Tensor, seed: int
 ) -> tuple[Tensor, float, float]:
-    """Return grain [3, h, w] as the photograph's face has it, less what the replacement has."""
-    fine, coarse = _grain_levels(patch, face)
-    enough = int(changed.sum()) >= _MIN_SAMPLES
-    own, _ = _grain_levels(replacement, changed if enough else face)
-    missing = torch.sqrt((fine**2 - own**2).clamp_min(0))
-    generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(3, *patch.shape[-2:], generator=generator)
-    everywhere = torch.ones(patch.shape[-2:], dtype=torch.bool)
-    # Grain of a compressed or resized photograph is softer than white noise: take the softness
-    # at which noise has the photograph's ratio of the two scales.
-    wanted = float(coarse[0] / fine[0].clamp_min(1e-3))
-    best, best_error = white, math.inf
-    for softness in (0.0, 0.35, 0.45, 0.55, 0.65):
-        noise = _blur(white, softness)
-        # Levels are of luma and differences from it; here the channels are those already.
-        rgb = _from_opponent(noise)
-        one, two = _grain_levels_of_noise(rgb, everywhere)
-        error = abs(float(two / one) - wanted)
-        if error < best_error:
-            best, best_error = noise / one, error
-    grain = _from_opponent(best * missing.view(3, 1, 1))
-    return grain, float(fine[0]), float(missing[0])
+    """Return grain [3, h, w] as the photograph has it, less what the replacement has.
+
+    Also the photograph's and the returned grain's level in luma.
+    """
+    none = torch.zeros_like(patch)
+    channels = _opponent(patch)
+    unclipped = (channels[0] > 10) & (channels[0] < 245)
+    wanted = _diagonal_level(channels, unclipped)
+    if wanted is None:
+        return none, 0.0, 0.0
+    own_channels = _opponent(replacement)
+    own = _diagonal_level(own_channels, changed)
+    if own is None:
+        own = _diagonal_level(own_channels, unclipped)
+    missing = torch.sqrt((wanted**2 - (0.0 if own is None else own**2)).clamp_min(0))
+
+    white = torch.randn(patch.shape, generator=torch.Generator().manual_seed(seed))
+    coarse = _diagonal_level(_halve(channels), _halve(unclipped[None].float())[0] > 1.99)
+    if coarse is None or float(wanted[0]) < 1e-3:
+        noise = white
+    else:
+        # Compressed or resized photographs have softer grain than white noise. Of some softness,
+        # take the one whose levels at the two scales have the photograph's ratio.
+        ratio = float(coarse[0] / wanted[0])
+        softness = min(_GRAIN_RATIOS, key=lambda sigma: abs(_GRAIN_RATIOS[sigma] - ratio))
+        noise = _blur(white, softness) / _diagonal_gain(softness)
+    return _from_opponent(noise * missing.view(3, 1, 1)), float(wanted[0]), float(missing[0])
 
 
-def _grain_levels_of_noise(rgb: Tensor, everywhere: Tensor) -> tuple[Tensor, Tensor]:
-    fine, coarse = _grain_levels(rgb + 128, everywhere)
-    return fine[0], coarse[0]
+def _halve(channels: Tensor) -> Tensor:
+    """Half the size, scaled so that white noise keeps its level."""
+    return F.avg_pool2d(channels[None], 2)[0] * 2
+
+
+def _diagonal_gain(sigma: float, halved: bool = False) -> float:
+    """Level of blurred white noise of deviation 1, at full or at half size, in closed form.
+
+    The filter is separable: blur, then (for half size) the mean of two, then the difference of
+    neighbours. The gain is the energy of the taps of one axis, for both axes.
+    """
+    taps = _blur_taps(sigma)
+    box = torch.tensor([1.0, 1.0] if halved else [1.0], dtype=torch.float64)
+    difference = torch.tensor([1.0, 0.0, -1.0] if halved else [1.0, -1.0], dtype=torch.float64)
+    for other in (box, difference):
+        taps = F.conv1d(
+            taps.view(1, 1, -1), other.flip(0).view(1, 1, -1), padding=len(other) - 1
+        ).view(-1)
+    # The two-dimensional (a - b - c + d) / 2 has energy 1 for white noise: 1/2 an axis. The
+    # halved picture is (a + b + c + d) / 2: again 1/2 an axis.
+    return float((taps**2).sum()) / (4 if halved else 2)
+
+
+# Softness of grain (Gaussian sigma in pixels) -> level at half size over level at full size.
+_GRAIN_RATIOS = {
+    sigma: _diagonal_gain(sigma, halved=True) / _diagonal_gain(sigma)
+    for sigma in (0.0, 0.3, 0.4, 0.5, 0.6)
+}
 
 
 def _from_opponent(channels: Tensor) -> Tensor:
