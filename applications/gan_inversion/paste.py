@@ -61,13 +61,13 @@ def paste_back(
     reducing does not alias), D = E - A, f the feathered weight and c in [0, 1] how much
     structure D has at a pixel::
 
-        out = P + f * ((1 - c) * D + c * (blur(E) - P) + sqrt(c * (2 - c)) * grain)
+        out = P + f * ((1 - c) * tone(D) + c * (blur(E) - P) + sqrt(c * (2 - c)) * grain)
 
-    Where nothing changed D = c = 0 and out = P exactly; where only the tone changed c = 0 and the
-    photograph keeps its own detail and grain; where structure changed the old detail goes, and
-    the new one is blurred to the sharpness of the photograph's face (never sharpened) and gets
-    the grain it lacks. Toward the feathered border the slow part of D is taken out, so a
-    difference in overall colour leaves no step and no halo.
+    Where nothing changed D = c = 0 and out = P exactly. Where only the tone changed c = 0,
+    tone(D) is the slow part of D, and the photograph keeps its own detail and grain. Where
+    structure changed the old detail goes, and the new one is blurred to the sharpness of the
+    photograph's face (never sharpened) and gets the grain it lacks. Toward the feathered border
+    the slow part of D is taken out, so a difference in overall colour leaves no step and no halo.
 
     Args:
         photo: the photograph that ``alignment`` was made from.
@@ -170,7 +170,7 @@ def paste_back_with_stats(
         difference = difference - _border_colour(difference, weight, view.native) * (
             1 - _smoothstep(weight)
         )
-    structure = _structure(difference)
+    tone, structure = _split(difference)
     replacement = view.warp(before) + difference
 
     blur_sigma = 0.0
@@ -185,7 +185,7 @@ def paste_back_with_stats(
         grain, photo_grain, added = _matching_grain(patch, replacement, changed, seed)
 
     delta = weight * (
-        (1 - structure) * difference
+        (1 - structure) * tone
         + structure * (replacement - patch)
         + torch.sqrt(structure * (2 - structure)) * grain
     )
@@ -374,11 +374,19 @@ def _border_colour(difference: Tensor, weight: Tensor, native: float) -> Tensor:
     return spread[:3] / (spread[3:] + 1e-3)
 
 
-def _structure(difference: Tensor) -> Tensor:
-    """How much the detail (not the tone) changes around each pixel, from 0 to 1: [1, h, w]."""
-    detail = (difference - _blur(difference, 4.0)).abs().amax(dim=0, keepdim=True)
+def _split(difference: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the change of tone [3, h, w], and how much structure changes, 0 to 1: [1, h, w].
+
+    Where only the tone changes, the fast part of the difference is the grain of the photograph
+    with the opposite sign: left in, it would wipe the grain out. Where there is no difference at
+    all, the tone is exactly 0.
+    """
+    slow = _blur(difference, 4.0)
+    detail = (difference - slow).abs().amax(dim=0, keepdim=True)
     level = _blur(detail, 1.5)
-    return _smoothstep((level - _STRUCTURE_LOW) / (_STRUCTURE_HIGH - _STRUCTURE_LOW))
+    structure = _smoothstep((level - _STRUCTURE_LOW) / (_STRUCTURE_HIGH - _STRUCTURE_LOW))
+    present = _smoothstep(_blur(difference.abs().amax(dim=0, keepdim=True), 1.5) / 2)
+    return difference + present * (slow - difference), structure
 
 
 def _luma(image: Tensor) -> Tensor:
