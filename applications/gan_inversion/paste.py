@@ -167,9 +167,8 @@ def paste_back_with_stats(
     if mask_weight is not None:
         weight = weight * view.warp_weight(mask_weight)
     if match_colour:
-        difference = difference - _border_colour(difference, weight, view.native) * (
-            1 - _smoothstep(weight)
-        )
+        colour = _border_colour(difference, weight, view.native)
+        difference = difference - colour * (1 - weight)
     tone, structure = _split(difference)
     replacement = view.warp(before) + difference
 
