@@ -99,7 +99,8 @@ class CrossCorrelation(Construction):
         nn.init.ones_(self.metric.bias)  # Lambda starts near the identity
         self.omega: nn.Linear | None = None
         if omega == "linear":
-            self.num_edges = check_positive_int("num_edges", num_edges or _DEFAULT_EDGES)
+            num_edges = _DEFAULT_EDGES if num_edges is None else num_edges
+            self.num_edges = check_positive_int("num_edges", num_edges)
             # No bias: centred Psi is orthogonal to constants.
             self.omega = nn.Linear(in_channels, self.num_edges, bias=False)
         self.log_scale: nn.Parameter | None = None

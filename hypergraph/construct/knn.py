@@ -90,7 +90,10 @@ class KNN(Construction):
     def construct(self, x: Tensor) -> NeighborTable:
         """Build from checked features [N, C] or [B, N, C]."""
         _check_finite(x)
-        samples = [x] if x.dim() == 2 else list(x.unbind(0))
+        if x.dim() == 2:
+            samples = [x]
+        else:  # an empty batch gets its shapes from one made-up sample
+            samples = list(x.unbind(0)) or [x.new_zeros(x.shape[1:])]
         found = [self._search(sample) for sample in samples]
         return self._table(x, found, x.shape[-2])
 
@@ -135,7 +138,8 @@ class KNN(Construction):
         if x.dim() == 2:
             near = found[0]
         else:
-            near = Neighbors(*(torch.stack(field) for field in zip(*found, strict=True)))
+            fields = zip(*found, strict=True)
+            near = Neighbors(*(torch.stack(field)[: x.shape[0]] for field in fields))
         if self.threshold is None and (x.dim() == 3 or _is_full(near)):
             mask = None
         else:

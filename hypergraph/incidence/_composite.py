@@ -22,11 +22,7 @@ class Composite(Incidence):
     @property
     def dtype(self) -> torch.dtype | None:
         """The widest dtype among the parts; None if none of them stores values."""
-        widest: torch.dtype | None = None
-        for part in self.parts:
-            if part.dtype is not None:
-                widest = part.dtype if widest is None else torch.promote_types(widest, part.dtype)
-        return widest
+        return widest_dtype([part.dtype for part in self.parts])
 
     @abstractmethod
     def e2v_parts(self, y: Tensor) -> list[Tensor]:
@@ -41,6 +37,15 @@ class Composite(Incidence):
 
     def _details(self) -> str:
         return f", parts=[{', '.join(map(repr, self.parts))}]"
+
+
+def widest_dtype(dtypes: Sequence[torch.dtype | None]) -> torch.dtype | None:
+    """The dtype that holds all the given ones; None if there is none."""
+    widest: torch.dtype | None = None
+    for dtype in dtypes:
+        if dtype is not None:
+            widest = dtype if widest is None else torch.promote_types(widest, dtype)
+    return widest
 
 
 def check_parts(parts: Sequence[Incidence], same_edges: bool) -> tuple[Incidence, ...]:

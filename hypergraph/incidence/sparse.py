@@ -1,7 +1,6 @@
 """Incidence as a list of (vertex, hyperedge) pairs."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -70,6 +69,8 @@ class Hypergraph(MemberIncidence):
                 )
             check_non_negative("incidence_weight", incidence_weight)
         self.hyperedge_index = index
+        self._edge_segments: Segments | None = None
+        self._node_segments: Segments | None = None
         self.incidence_weight = incidence_weight
         super().__init__(num_nodes, num_edges, None, hyperedge_weight)
 
@@ -186,15 +187,19 @@ class Hypergraph(MemberIncidence):
             return self.incidence_weight
         return torch.ones(self.hyperedge_index.shape[1], device=self.device)
 
-    @cached_property
+    @property
     def _by_edge(self) -> Segments:
-        node, edge = self.hyperedge_index
-        return segments_from(edge, node, self.num_edges)
+        if self._edge_segments is None:
+            node, edge = self.hyperedge_index
+            self._edge_segments = segments_from(edge, node, self.num_edges)
+        return self._edge_segments
 
-    @cached_property
+    @property
     def _by_node(self) -> Segments:
-        node, edge = self.hyperedge_index
-        return segments_from(node, edge, self.num_nodes)
+        if self._node_segments is None:
+            node, edge = self.hyperedge_index
+            self._node_segments = segments_from(node, edge, self.num_nodes)
+        return self._node_segments
 
     def _map(self, function: TensorMap) -> Self:
         weight, value = self.hyperedge_weight, self.incidence_weight

@@ -1,6 +1,5 @@
 """Incidence as a table: K members for every hyperedge."""
 
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -79,6 +78,8 @@ class NeighborTable(MemberIncidence):
                     f"got {list(mask.shape)}"
                 )
         self.index = index
+        self._edge_segments: Segments | None = None
+        self._node_segments: Segments | None = None
         self.weights = weights
         self.mask = mask
         batch_size = index.shape[0] if index.dim() == 3 else None
@@ -147,25 +148,32 @@ class NeighborTable(MemberIncidence):
     def _num_rows(self) -> int:
         return self.num_edges * (1 if self.batch_size is None else self.batch_size)
 
-    @cached_property
+    @property
     def _flat_index(self) -> Tensor:
-        if self.batch_size is None:
-            return self.index.flatten()
-        first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
-        return (self.index + first[:, None, None]).flatten()
+        """[B * M * K] members, numbered through the samples."""
+        return self._by_edge.columns
 
-    @cached_property
+    @property
     def _by_edge(self) -> Segments:
-        width = self.index.shape[-1]
-        offsets = torch.arange(self._num_rows + 1, device=self.device) * width
-        return Segments(self._flat_index, offsets, None)
+        if self._edge_segments is None:
+            index, width = self.index, self.index.shape[-1]
+            if self.batch_size is not None:
+                first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
+                index = index + first[:, None, None]
+            offsets = torch.arange(self._num_rows + 1, device=self.device) * width
+            self._edge_segments = Segments(index.flatten(), offsets, None)
+        return self._edge_segments
 
-    @cached_property
+    @property
     def _by_node(self) -> Segments:
-        samples = 1 if self.batch_size is None else self.batch_size
-        slots = torch.arange(self._flat_index.shape[0], device=self.device)
-        hyperedge = slots // max(self.index.shape[-1], 1)
-        return segments_from(self._flat_index, hyperedge, samples * self.num_nodes)
+        if self._node_segments is None:
+            samples = 1 if self.batch_size is None else self.batch_size
+            slots = torch.arange(self._flat_index.shape[0], device=self.device)
+            hyperedge = slots // max(self.index.shape[-1], 1)
+            self._node_segments = segments_from(
+                self._flat_index, hyperedge, samples * self.num_nodes
+            )
+        return self._node_segments
 
     def _map(self, function: TensorMap) -> Self:
         return type(self)(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_non_negative
-from hypergraph.incidence._composite import Composite, check_parts
+from hypergraph.incidence._composite import Composite, check_parts, widest_dtype
 from hypergraph.incidence.base import Incidence, TensorMap
 
 
@@ -57,9 +57,16 @@ class WeightedSum(Composite):
         self.coefficients = tuple(coefficients)
         super().__init__(first.num_nodes, first.num_edges, first.batch_size, hyperedge_weight)
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The widest dtype among parts and coefficient tensors; None if there is none."""
+        dtypes = [part.dtype for part in self.parts]
+        return widest_dtype(dtypes + [c.dtype for c in self.coefficients if isinstance(c, Tensor)])
+
     def to_dense(self) -> Tensor:
         """H, [N, M] or [B, N, M]."""
-        return self._combine([part.to_dense() for part in self.parts], 2)
+        dtype = self.dtype or torch.get_default_dtype()
+        return self._combine([part.to_dense().to(dtype) for part in self.parts], 2)
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""

@@ -68,7 +68,7 @@ class HGNNConv(nn.Module):
             ValueError, TypeError: the features and the hypergraph do not fit.
         """
         x = check_features(x, self.in_channels)
-        hypergraph = as_incidence(hypergraph, x.shape[-2])
+        hypergraph = as_incidence(hypergraph, x)
         return hgnn_propagate(self.theta(x), hypergraph)
 
     def extra_repr(self) -> str:
@@ -98,8 +98,9 @@ def hgnn_propagate(
         return (hypergraph.e2v(edges) * root).to(z.dtype)
 
 
-def as_incidence(hypergraph: object, num_nodes: int) -> Incidence:
-    """Return an operator over ``num_nodes`` vertices, made from an index tensor if need be."""
+def as_incidence(hypergraph: object, x: Tensor) -> Incidence:
+    """Return an operator over the vertices of ``x``, made from an index tensor if need be."""
+    num_nodes = x.shape[-2]
     if isinstance(hypergraph, Tensor):
         return Hypergraph(hypergraph, num_nodes)
     if not isinstance(hypergraph, Incidence):
@@ -111,5 +112,11 @@ def as_incidence(hypergraph: object, num_nodes: int) -> Incidence:
         raise ValueError(
             f"`hypergraph` must have as many vertices as `x` has rows, {num_nodes}, "
             f"got {hypergraph.num_nodes}; pass num_nodes={num_nodes} when building it"
+        )
+    samples = hypergraph.batch_size
+    if samples is not None and (x.dim() != 3 or x.shape[0] != samples):
+        raise ValueError(
+            f"`x` must have shape [{samples}, {num_nodes}, C] to go with a batch of {samples} "
+            f"hypergraphs, got {list(x.shape)}"
         )
     return hypergraph

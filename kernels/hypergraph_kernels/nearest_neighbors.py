@@ -154,8 +154,10 @@ def _select(
     index = index.gather(-1, order)
 
     # Candidates closer together than rounding: look again, pair by pair.
-    gaps = distance[:, 1 : k + 1].diff(dim=-1)
     # Bitwise ties already stand in the order of their indices (all of them, on zero rows).
+    gaps = distance[:, 1:k].diff(dim=-1)
+    beyond = distance[:, k:] - distance[:, k - 1 : k]
+    gaps = torch.cat([gaps, beyond], -1)
     unclear = ((gaps > 0) & (gaps <= rounding[:, None])).any(-1).nonzero().squeeze(-1)
     if unclear.numel():
         exact = _exact_ordinals(points, itself[unclear], index[unclear], distance[unclear], metric)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hypergraph import KNN, CrossCorrelation, DynamicHGConv, Fusion, HGNNConv, NeighborTable
+from tests.hypergraph.oracle import F64, hgnn
+
+
+@pytest.mark.parametrize("shape", [(30, 6), (2, 30, 6)], ids=str)
+def test_is_the_convolution_on_the_neighbours_of_its_input(shape: tuple[int, ...]) -> None:
+    layer = DynamicHGConv(6, 4, k=5).to(F64)
+    x = torch.randn(shape, dtype=F64)
+    out, h = layer(x, return_hypergraph=True)
+    assert isinstance(h, NeighborTable) and out.shape == (*shape[:-1], 4)
+    assert h.index.tolist() == KNN(5, "cosine", 0.5)(x).index.tolist()
+    assert_close(out, hgnn(layer.conv.theta(x), h.to_dense().to(F64)))
+    assert_close(layer(x), out)
+
+
+def test_defaults_are_those_documented() -> None:
+    layer = DynamicHGConv(6, 4)
+    knn = layer.construction
+    assert isinstance(knn, KNN)
+    assert (knn.k, knn.metric, knn.threshold, knn.weighting) == (25, "cosine", 0.5, None)
+    assert (layer.in_channels, layer.out_channels) == (6, 4)
+
+
+def test_the_hypergraph_is_rebuilt_at_every_call() -> None:
+    layer = DynamicHGConv(6, 4, k=3, return_hypergraph=True)
+    _, first = layer(torch.randn(20, 6))
+    _, second = layer(torch.randn(20, 6))
+    assert first.index.tolist() != second.index.tolist()
+    assert layer(torch.randn(5, 6), return_hypergraph=False).shape == (5, 4)
+
+
+def test_batch_vector_equals_separate_calls() -> None:
+    layer = DynamicHGConv(6, 4, k=5).to(F64)
+    batch = torch.tensor([1, 0, 0, 1, 2, 1, 1, 0, 1, 1])
+    x = torch.randn(10, 6, dtype=F64)
+    out = layer(x, batch)
+    for sample in range(3):
+        assert_close(out[batch == sample], layer(x[batch == sample]))
+
+
+def test_a_construction_can_be_given() -> None:
+    fusion = Fusion([KNN(4), CrossCorrelation(6, num_edges=3)])
+    layer = DynamicHGConv(6, 4, construction=fusion)
+    out, h = layer(torch.randn(2, 10, 6), return_hypergraph=True)
+    assert h.shape == (2, 10, 13)
+    out.sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    with pytest.raises(TypeError, match="`construction` must be a module"):
+        DynamicHGConv(6, 4, construction="knn")
+
+
+def test_permutation_equivariance() -> None:
+    layer, order = DynamicHGConv(6, 4, k=5, weighting="rbf").to(F64), torch.randperm(30)
+    x = torch.randn(30, 6, dtype=F64)
+    assert_close(layer(x[order]), layer(x)[order])
+
+
+@pytest.mark.parametrize("kind", ["knn", "fused"])
+def test_bfloat16_autocast(kind: str) -> None:
+    construction = None
+    if kind == "fused":
+        construction = Fusion([KNN(5), CrossCorrelation(16, num_edges=7, rank=8)])
+    layer = DynamicHGConv(16, 8, k=5, threshold=None, construction=construction)
+    x = torch.randn(2, 40, 16, requires_grad=True)
+    exact = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = layer(x)
+        mixed.float().square().sum().backward()
+    assert mixed.dtype == torch.bfloat16
+    assert_close(mixed.float(), exact, rtol=5e-2, atol=5e-2)  # Theta, Psi and Lambda in bfloat16
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_learns() -> None:
+    """A layer and a readout fit labels that depend on a vertex' neighbourhood."""
+    x = torch.randn(60, 8)
+    target = HGNNConv(8, 1)(x, KNN(4)(x)).detach()
+    layer = DynamicHGConv(8, 1, k=4, threshold=None)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.05)
+    for _ in range(200):
+        loss = (layer(x) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 1e-4
+
+
+def test_copies_and_state_dicts() -> None:
+    layer = DynamicHGConv(6, 4, k=3)
+    twin = copy.deepcopy(layer)
+    other = DynamicHGConv(6, 4, k=3)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(10, 6)
+    assert_close(twin(x), layer(x), rtol=0, atol=0)
+    assert_close(other(x), layer(x), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["knn", "rbf", "fused"])
+def test_compiles_as_one_graph(kind: str) -> None:
+    construction = KNN(5, threshold=0.8, weighting="rbf") if kind == "rbf" else None
+    if kind == "fused":
+        construction = Fusion([KNN(5), CrossCorrelation(6, num_edges=7, rank=4)])
+    layer = DynamicHGConv(6, 4, k=5, construction=construction)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 30, 6, requires_grad=True)
+    got, expected = compiled(x), layer(x)
+    assert_close(got, expected)
+    grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in (got, expected)]
+    assert_close(*grads, rtol=1e-4, atol=1e-5)
