@@ -54,7 +54,10 @@ def haar_synthesis(x: Tensor) -> Tensor:
     vertical, horizontal, diagonal = detail.unbind(-1)
     top, bottom = low + vertical, low - vertical
     plus, minus = horizontal + diagonal, horizontal - diagonal
-    rows = [torch.stack([top + plus, top - plus], 3), torch.stack([bottom + minus, bottom - minus], 3)]
+    rows = [
+        torch.stack([top + plus, top - plus], 3),
+        torch.stack([bottom + minus, bottom - minus], 3),
+    ]
     image = torch.stack(rows, 2) * 0.5  # [B, H, 2, W, 2, C]
     return image.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
@@ -83,6 +86,7 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(bias.reshape(-1) * scale, requires_grad=False)
 
     def forward(self, w: Tensor) -> Tensor:
+        """Return the scale ``[B, C, 1, 1]``."""
         return F.linear(w, self.weight, self.bias)[:, :, None, None]
 
 
@@ -105,6 +109,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(bias, False)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """Convolve ``x [B, C, H, W]`` in the style of ``w [B, 512]``."""
         x = x * self.affine(w)
         if self.depthwise is None:
             x = F.conv2d(x, self.kernel, padding=1)
@@ -130,6 +135,7 @@ class HaarHead(nn.Module):
         return pointwise(x * self.affine(w), self.kernel) + self.bias
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Return the image ``[B, 3, 2H, 2W]``."""
         return haar_synthesis(self.coefficients(x, w))
 
 
@@ -160,6 +166,7 @@ class FittedHead(nn.Module):
         return self.linear(x) + self.out(nonlinear)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Return the image ``[B, 3, 2H, 2W]``."""
         return haar_synthesis(self.coefficients(x, w))
 
 
@@ -238,6 +245,7 @@ class MobileStyleGAN(Generator):
         self._has_low_heads = True
 
     def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """Map ``z [B, 512]`` to ``w [B, 512]``."""
         if z.ndim != 2 or z.shape[1] != self.w_dim:
             raise ValueError(f"`z` must have shape [B, {self.w_dim}], got {list(z.shape)}")
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
@@ -296,7 +304,9 @@ class MobileStyleGAN(Generator):
                 "MobileStyleGAN.load_low_resolution_heads(path)"
             )
         hooks = hooks or {}
-        names = {f"conv{i}" for i in range(len(self.convs))} | {f"up{i}" for i in range(_NUM_BLOCKS)}
+        names = {f"conv{i}" for i in range(len(self.convs))} | {
+            f"up{i}" for i in range(_NUM_BLOCKS)
+        }
         if unknown := set(hooks) - names:
             raise ValueError(f"`hooks` names no layer: {sorted(unknown)}; layers: {sorted(names)}")
 
@@ -318,7 +328,9 @@ class MobileStyleGAN(Generator):
             x = run_hook(f"conv{second}", x)
             features[x.shape[-1]] = x
             if 2 * x.shape[-1] == resolution:
-                head = self.head if resolution == self.resolution else self.low_heads[str(resolution)]
+                head = (
+                    self.head if resolution == self.resolution else self.low_heads[str(resolution)]
+                )
                 image = head(x, w[:, second + 1])
                 break
         assert image is not None

@@ -94,7 +94,9 @@ def read_ir(xml_path: Path, bin_path: Path) -> Graph:
                     f"does not fit {bin_path.name} of {len(blob)} bytes"
                 )
             shape = [int(s) for s in data.attrib["shape"].split(",") if s.strip()]
-            flat = np.frombuffer(blob, _DTYPES[kind], size // np.dtype(_DTYPES[kind]).itemsize, offset)
+            flat = np.frombuffer(
+                blob, _DTYPES[kind], size // np.dtype(_DTYPES[kind]).itemsize, offset
+            )
             node.value = flat.reshape(shape)
         nodes[node.id] = node
     for edge in edges:

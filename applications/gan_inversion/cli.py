@@ -1,0 +1,196 @@
+"""The command ``gan-inversion``.
+
+Heavy imports happen inside the commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+TRAINERS = {
+    "heads": "fit_heads",
+    "directions": "fit_directions",
+    "pairs": "edit_pairs",
+    "dh-net": "train_dh_net",
+    "ef-net": "train_ef_net",
+}
+DEMO_EDITS = {
+    "astronaut": ({"smile": -2.0}, {"age": -2.0}),
+    "hopper": ({"smile": 2.0}, {"age": -2.0}),
+}
+
+
+def _parse_edit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=STRENGTH, for example smile=-2, got {text!r}"
+        ) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gan-inversion",
+        description="Edit one attribute of a face photograph and leave the rest alone.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    edit = commands.add_parser("edit", help="edit a photograph")
+    edit.add_argument("photo", type=Path)
+    edit.add_argument("out", type=Path, help="folder for the results")
+    edit.add_argument(
+        "--edit",
+        type=_parse_edit,
+        action="append",
+        required=True,
+        metavar="NAME=STRENGTH",
+        help="for example smile=-2; each --edit makes one result (see --together)",
+    )
+    edit.add_argument("--together", action="store_true", help="apply all edits to one result")
+    edit.add_argument("--method", choices=("dhfusion", "plain"), default="dhfusion")
+    edit.add_argument("--fusion", choices=("residual", "feature", "blend"), default="residual")
+    edit.add_argument("--no-paste", action="store_true", help="do not paste the face back")
+    edit.add_argument("--face", type=int, default=None, help="which face, 0 is the largest")
+    edit.add_argument(
+        "--direction", type=Path, action="append", default=[], help="a .pt or .npy direction file"
+    )
+    _inversion_options(edit)
+
+    invert = commands.add_parser("invert", help="invert a photograph and write the inversion")
+    invert.add_argument("photo", type=Path)
+    invert.add_argument("out", type=Path, help="PNG file")
+    invert.add_argument("--face", type=int, default=None)
+    _inversion_options(invert)
+
+    demo = commands.add_parser("demo", help="edit two public-domain photographs")
+    demo.add_argument("--out", type=Path, default=Path("demo"))
+    _inversion_options(demo)
+
+    commands.add_parser("directions", help="list the edits there are")
+    train = commands.add_parser("train", help="make the shipped weights again", add_help=False)
+    train.add_argument("network", choices=sorted(TRAINERS))
+    train.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _inversion_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=None, help="inversion steps in all")
+    parser.add_argument("--cache", type=Path, default=None, help="folder of cached inversions")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+
+
+def _editor(args: argparse.Namespace, method: str, fusion: str = "residual"):  # noqa: ANN202
+    import torch
+
+    from .editor import DEFAULT_CACHE, Editor
+    from .inversion import InversionConfig
+
+    torch.set_num_threads(args.threads or min(os.cpu_count() or 1, 8))
+    config = InversionConfig()
+    if args.steps is not None:
+        config = config.with_total_steps(args.steps)
+    return Editor.from_pretrained(
+        method, fusion=fusion, inversion_config=config, cache=args.cache or DEFAULT_CACHE
+    )
+
+
+def _name(strengths: dict[str, float]) -> str:
+    return "_".join(f"{name}{strength:+g}" for name, strength in strengths.items())
+
+
+def _run_edit(args: argparse.Namespace) -> None:
+    editor = _editor(args, args.method, args.fusion)
+    for path in args.direction:
+        editor.add_direction(path)
+    groups = [dict(args.edit)] if args.together else [{name: s} for name, s in args.edit]
+    for strengths in groups:
+        editor.change(strengths)  # an unknown name should fail before a minute of inversion
+    photo = editor.open(args.photo, face=args.face)
+    for strengths in groups:
+        start = time.perf_counter()
+        result = photo.edit(paste=not args.no_paste, **strengths)
+        written = result.save_all(args.out, f"{args.photo.stem}_{_name(strengths)}")
+        print(f"{_name(strengths)}: {written[0]} ({time.perf_counter() - start:.1f} s)")
+        print(f"  sheet: {written[2]}")
+
+
+def _run_invert(args: argparse.Namespace) -> None:
+    from .editor import to_image
+    from .photo import save_png
+
+    photo = _editor(args, "plain").open(args.photo, face=args.face)
+    save_png(to_image(photo.inversion.image), args.out)
+    print(args.out)
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    from .assets import asset_path
+
+    start = time.perf_counter()
+    editor = _editor(args, "dhfusion")
+    sheets = []
+    for name, edits in DEMO_EDITS.items():
+        print(f"{name}: finding, aligning and inverting the face", flush=True)
+        photo = editor.open(asset_path(name))
+        for strengths in edits:
+            result = photo.edit(**strengths)
+            written = result.save_all(args.out, f"{name}_{_name(strengths)}")
+            report = result.report
+            print(
+                f"  {_name(strengths):10s} mask {report['mask_mean']:.2f}, "
+                f"identity distance {report['identity_distance']:.2f} "
+                f"(plain edit {report['identity_distance_of_plain_edit']:.2f}): {written[0]}"
+            )
+            sheets.append(written[2])
+    print(f"\nSheets to look at ({time.perf_counter() - start:.0f} s in all):")
+    for path in sheets:
+        print(f"  {path}")
+
+
+def _run_directions() -> None:
+    from .directions import load_directions
+
+    for name, direction in load_directions().items():
+        low, high = direction.range
+        print(f"{name:16s} {low:+g} to {high:+g}  {direction.description}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, or 1 after an error message."""
+    args = _parser().parse_args(argv)
+    if args.command == "train":
+        module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
+        module.main(args.arguments)
+        return 0
+    from .errors import GanInversionError
+
+    try:
+        if args.command == "edit":
+            _run_edit(args)
+        elif args.command == "invert":
+            _run_invert(args)
+        elif args.command == "demo":
+            _run_demo(args)
+        else:
+            _run_directions()
+    except (GanInversionError, ValueError) as error:
+        print(f"gan-inversion: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "gan-inversion: interrupted; finished results and cached inversions are kept",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

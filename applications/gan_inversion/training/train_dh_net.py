@@ -1,0 +1,173 @@
+"""Train DH-Net on pairs from the generator.
+
+    python -m gan_inversion.training.train_dh_net --pairs FOLDER --run FOLDER --out FILE
+
+Loss: Equation 8, ``L_cls + 0.1 L_EAM + 0.01 L_mask``, plus the known answer: cross-entropy of the
+attention against the region where the edit truly acts (of the *true* latent, so that what an
+inversion gets wrong in the hat or the background is not called edited), limited to where its
+direction acts in the mean over many faces (so that what one face changes by accident is not
+either). Edits along unnamed directions have no class and no mean, and train the region only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..directions import load_directions
+from ..known_answer import average_precision
+from ..methods.dhfusion.dh_net import DHNet, DHNetConfig, DHNetOutput
+from ..methods.dhfusion.weights import save_network
+from ..perceptual import load_efficientnet_lite0
+from .edit_pairs import UNNAMED, smoothstep
+from .pair_folder import PairTaps, identity_files
+from .trainer import TrainerConfig, train
+
+EAM_WEIGHT, MASK_WEIGHT, REGION_WEIGHT = 0.1, 0.01, 1.0
+PRIOR_LOW, PRIOR_HIGH = 0.08, 0.35
+
+
+def direction_priors(pairs: PairTaps, count: int) -> Tensor:
+    """Mean region of each direction over the faces, stretched to [0, 1]: ``[count, 1, 64, 64]``."""
+    priors = []
+    for index in range(count):
+        chosen = (pairs.direction == index) & (
+            pairs.strength.abs() >= pairs.strength[pairs.direction == index].abs().median()
+        )
+        priors.append(smoothstep(pairs.region[chosen].mean(0), PRIOR_LOW, PRIOR_HIGH))
+    return torch.stack(priors)
+
+
+def losses(
+    output: DHNetOutput, region: Tensor, direction: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the total loss and its parts; ``region [B, 1, side, side]``."""
+    named = direction != UNNAMED
+    zero = region.new_zeros(())
+    classification, attention_classification = zero, zero
+    if named.any():
+        target = direction[named]
+        classification = F.cross_entropy(output.logits[named], target)
+        attention_classification = torch.stack(
+            [F.cross_entropy(logits[named], target) for logits in output.attention_logits]
+        ).mean()
+    area = torch.stack([torch.sigmoid(a).mean() for a in output.attention]).mean()
+    # Later iterations count more; only the last one is used.
+    weights = [0.25] * (len(output.attention) - 1) + [1.0]
+    known = zero
+    for weight, attention in zip(weights, output.attention, strict=True):
+        known = known + weight * F.binary_cross_entropy_with_logits(attention, region)
+    total = (
+        classification
+        + EAM_WEIGHT * attention_classification
+        + MASK_WEIGHT * area
+        + REGION_WEIGHT * known
+    )
+    return total, {
+        "cls": classification.item(),
+        "eam": attention_classification.item(),
+        "area": area.item(),
+        "region": known.item(),
+    }
+
+
+@torch.no_grad()
+def evaluate(net: DHNet, pairs: PairTaps, priors: Tensor) -> dict[str, float]:
+    """Accuracy of the classifier and average precision of the mask on held-out identities."""
+    net.eval()
+    right, named_count = 0, 0
+    precision: dict[str, list[float]] = {"named": [], "unnamed": []}
+    base: list[float] = []
+    for start in range(0, len(pairs), 8):
+        batch = list(range(start, min(start + 8, len(pairs))))
+        inverted, edited, region, direction, _ = pairs.batch(batch)
+        region = limit(region, direction, priors, net.config.side)
+        output = net(inverted, edited)
+        mask = output.mask()
+        named = direction != UNNAMED
+        right += int((output.logits.argmax(1) == direction)[named].sum())
+        named_count += int(named.sum())
+        for m, r, is_named in zip(mask, region, named.tolist(), strict=True):
+            if r.mean() > 0.005:
+                value = average_precision(m, r)
+                precision["named" if is_named else "unnamed"].append(value)
+                base.append(r.mean().item())
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / max(1, len(values))
+
+    return {
+        "accuracy": right / max(1, named_count),
+        "average_precision_named": mean(precision["named"]),
+        "average_precision_unnamed": mean(precision["unnamed"]),
+        "average_precision_of_chance": mean(base),
+    }
+
+
+def limit(region: Tensor, direction: Tensor, priors: Tensor, side: int) -> Tensor:
+    """Keep of each region what its direction changes in most faces; resize to ``side``."""
+    prior = priors[direction.clamp(min=0)]
+    prior = torch.where((direction == UNNAMED)[:, None, None, None], torch.ones(()), prior)
+    return F.interpolate(region * prior, size=(side, side), mode="area")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line entry; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=None, help="stop after this long")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--directions", type=Path, help="the file the pairs were made with")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    names = list(load_directions(args.directions))
+    trunk = load_efficientnet_lite0()
+    files, held_out = identity_files(args.pairs)
+    pairs, validation = PairTaps(files, trunk), PairTaps(held_out, trunk)
+    priors = direction_priors(pairs, len(names))
+    net = DHNet(DHNetConfig(num_attributes=len(names)))
+
+    def step(index: int, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch = torch.randint(0, len(pairs), (args.batch,), generator=rng).tolist()
+        inverted, edited, region, direction, _ = pairs.batch(batch)
+        return losses(
+            net(inverted, edited), limit(region, direction, priors, net.config.side), direction
+        )
+
+    config = TrainerConfig(
+        steps=args.steps,
+        learning_rate=args.learning_rate,
+        weight_decay=1e-4,
+        seconds=None if args.minutes is None else 60 * args.minutes,
+        seed=args.seed,
+    )
+    steps = train(net, step, config, args.run, description="DH-Net")
+    figures = evaluate(net, validation, priors)
+    print(figures)
+    save_network(
+        net,
+        args.out,
+        {
+            "directions": names,
+            "recipe": f"train_dh_net --steps {args.steps} --batch {args.batch} "
+            f"--learning-rate {args.learning_rate} --seed {args.seed}",
+            "steps_done": steps,
+            "identities": len(files),
+            "held_out": {k: round(v, 4) for k, v in figures.items()},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
