@@ -1,14 +1,16 @@
 """Find the latent code of a photograph by optimisation: W, then W+, then the true output.
 
-Three stages, each a few dozen Adam steps:
+Four stages, each a few dozen Adam steps:
 
 1. **W** at 256 px: one row for the whole face, so that the result starts in the middle of the
    generator's manifold.
 2. **W+** at 256 px: one code a row. The 256 px image comes from a small fitted head and is only
    close to the down-sampled full image. The difference is measured every few steps and added
    back as a constant, which removes the head's bias at a fraction of a full step's cost.
-3. **Full**: W+ together with a low-learning-rate tuning of the generator's own weights, on the
-   true full-resolution output (pivotal tuning, Roich et al., https://arxiv.org/abs/2106.05744).
+3. **Tune** at 256 px: W+ together with small changes of the generator's own weights (pivotal
+   tuning, Roich et al., https://arxiv.org/abs/2106.05744). This is what brings back what the
+   generator was never taught: this person's features, a pair of glasses, a hat.
+4. **Full**: the same on the true full-resolution output.
 
 The loss is made of pixels and of EfficientNet-Lite0 features, both weighted towards the face. No
 face-recognition network takes part in it or in any decision: those are kept for reporting.
@@ -24,8 +26,9 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -55,6 +58,7 @@ __all__ = [
 
 _FEATURE_SIZE = 256
 _PIXEL_LEVELS = (1.0, 0.5, 0.5, 0.5)
+_STEP_FIELDS = ("steps_w", "steps_w_plus", "steps_tune", "steps_full")
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ class InversionConfig:
     Attributes:
         steps_w: steps in W at `low_resolution`.
         steps_w_plus: steps in W+ at `low_resolution`.
+        steps_tune: steps in W+ and in the generator's weights at `low_resolution`.
         steps_full: steps in W+ and in the generator's weights at the full resolution.
         low_resolution: side in pixels of the image the first two stages compare.
-        lr_w, lr_w_plus, lr_full: Adam's learning rates for the code in the three stages.
-        lr_tune: Adam's learning rate for the generator's weights; 0 leaves them alone.
-        tune: name prefixes of the generator's parameters that are tuned.
+        lr_w, lr_w_plus, lr_full: Adam's learning rates for the code; the last two stages share one.
+        lr_tune: Adam's learning rate for the generator's weights, as a fraction of each tensor's
+            root mean square; 0 leaves them alone.
+        tune: patterns (`fnmatch`) of the names of the generator's parameters that are tuned.
         feature_weight: factor of the EfficientNet-Lite0 term.
         mean_weight: pull of the code towards the mean latent.
         spread_weight: pull of the W+ rows towards each other, which keeps the code editable.
@@ -78,13 +84,14 @@ class InversionConfig:
 
     steps_w: int = 40
     steps_w_plus: int = 80
-    steps_full: int = 20
+    steps_tune: int = 40
+    steps_full: int = 12
     low_resolution: int = 256
     lr_w: float = 0.08
     lr_w_plus: float = 0.04
     lr_full: float = 0.02
-    lr_tune: float = 1e-3
-    tune: tuple[str, ...] = ("convs.", "ups.")
+    lr_tune: float = 0.005
+    tune: tuple[str, ...] = ("convs.*.kernel", "convs.*.depthwise", "convs.*.bias", "head.*")
     feature_weight: float = 0.2
     mean_weight: float = 0.002
     spread_weight: float = 0.01
@@ -92,11 +99,13 @@ class InversionConfig:
     correct_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("steps_w", "steps_w_plus", "steps_full"):
+        for name in _STEP_FIELDS:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}")
-        if self.steps_w + self.steps_w_plus + self.steps_full == 0:
-            raise ValueError("`steps_w`, `steps_w_plus`, `steps_full` are all 0; set one of them")
+        if self.total_steps == 0:
+            raise ValueError(f"{_STEP_FIELDS} are all 0; set one of them")
+        if self.lr_tune < 0:
+            raise ValueError(f"`lr_tune` must be 0 (off) or more, got {self.lr_tune}")
         if self.correct_every < 1:
             raise ValueError(f"`correct_every` must be 1 or more, got {self.correct_every}")
         if self.face_emphasis < 1:
@@ -104,31 +113,35 @@ class InversionConfig:
                 f"`face_emphasis` must be 1 (no emphasis) or more, got {self.face_emphasis}"
             )
 
+    @property
+    def total_steps(self) -> int:
+        """Sum of the steps of all stages."""
+        return sum(getattr(self, name) for name in _STEP_FIELDS)
+
     def with_total_steps(self, steps: int) -> InversionConfig:
-        """Scale the three stages to `steps` in total, keeping their proportions.
+        """Scale the stages to `steps` in total, keeping their proportions.
+
+        Each stage that has steps keeps at least one.
 
         Raises:
-            ValueError: `steps` is less than 3.
+            ValueError: `steps` is less than the number of stages that have steps.
 
         Example:
-            >>> c = InversionConfig(steps_w=40, steps_w_plus=80, steps_full=20)
-            >>> d = c.with_total_steps(70)
-            >>> d.steps_w, d.steps_w_plus, d.steps_full
-            (20, 40, 10)
+            >>> c = InversionConfig(steps_w=40, steps_w_plus=80, steps_tune=60, steps_full=20)
+            >>> d = c.with_total_steps(100)
+            >>> d.steps_w, d.steps_w_plus, d.steps_tune, d.steps_full
+            (20, 40, 30, 10)
         """
-        if steps < 3:
-            raise ValueError(f"`steps` must be at least 3, one a stage, got {steps}")
-        total = self.steps_w + self.steps_w_plus + self.steps_full
-        steps_w = max(1, round(self.steps_w * steps / total))
-        steps_full = max(1, round(self.steps_full * steps / total))
-        steps_w = min(steps_w, steps - 2)
-        steps_full = min(steps_full, steps - steps_w - 1)
-        return replace(
-            self,
-            steps_w=steps_w,
-            steps_w_plus=steps - steps_w - steps_full,
-            steps_full=steps_full,
-        )
+        used = [name for name in _STEP_FIELDS if getattr(self, name) > 0]
+        if steps < len(used):
+            raise ValueError(f"`steps` must be at least {len(used)}, one a stage, got {steps}")
+        total, scaled, left = self.total_steps, dict[str, int](), steps
+        for position, name in enumerate(used):
+            later = len(used) - position - 1
+            share = round(getattr(self, name) * steps / total)
+            scaled[name] = left if later == 0 else min(max(1, share), left - later)
+            left -= scaled[name]
+        return replace(self, **scaled)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -197,12 +210,11 @@ def face_weight(
         forehead = points[17:27] + 0.6 * up
         hull = _convex_hull(torch.cat([points, forehead]))
         start, end = hull, hull.roll(-1, 0)
-        edge = F.normalize(end - start, dim=1)
         # Cross product of the edge and the vector to the pixel: the distance to the edge's line,
         # positive inside for a counter-clockwise hull.
-        inside = edge[:, 0, None, None] * (y - start[:, 1, None, None]) - edge[
-            :, 1, None, None
-        ] * (x - start[:, 0, None, None])
+        edge_x, edge_y = F.normalize(end - start, dim=1)[:, :, None, None].unbind(1)
+        start_x, start_y = start[:, :, None, None].unbind(1)
+        inside = edge_x * (y - start_y) - edge_y * (x - start_x)
         distance = inside.amin(0)
     face = torch.sigmoid(distance / (softness * size))
     weight = 1 / emphasis + (1 - 1 / emphasis) * face
@@ -373,8 +385,7 @@ def invert(
         config,
     )
     log: list[dict[str, float | str]] = []
-    total = config.steps_w + config.steps_w_plus + config.steps_full
-    with tqdm(total=total, disable=not progress, desc="inverting", unit="step") as bar:
+    with tqdm(total=config.total_steps, disable=not progress, desc="inverting", unit="step") as bar:
 
         def record(stage: str, step: int, loss: float, pixel: float, feature: float) -> None:
             log.append(
@@ -388,24 +399,63 @@ def invert(
         else:
             w = init_w.detach().to(device).float().clone()
             generator.broadcast(w)  # checks the shape
-        if w.ndim == 2:
-            w = _optimise_low(generator, objective, w, config, "W", record)
-        w_plus = generator.broadcast(w).contiguous().clone()
-        w_plus = _optimise_low(generator, objective, w_plus, config, "W+", record)
-        w_plus, delta = _optimise_full(generator, objective, w_plus, config, record)
+        if config.lr_tune > 0:
+            generator = copy.deepcopy(generator)
+            tuned = _tunable(generator, config.tune)
+        else:
+            tuned = {}
+        for stage in _stages(generator, config):
+            if stage.name != "W":
+                w = generator.broadcast(w).contiguous()
+            if w.ndim == 2 or stage.name != "W":
+                w = _optimise(generator, tuned, objective, w, config, stage, record)
     with torch.no_grad():
-        image = tuned_generator(generator, delta).synthesis(w_plus)
+        image = generator.synthesis(w)
     assert isinstance(image, Tensor)
+    delta = {name: parameter.detach().clone() for name, parameter in tuned.items()}
     return Inversion(
-        w_plus=w_plus,
+        w_plus=generator.broadcast(w).contiguous(),
         image=image.clamp(-1, 1).contiguous(),
-        generator_delta=delta,
+        generator_delta=delta or None,
         log=log,
         seconds=time.perf_counter() - start,
     )
 
 
 _Record = Callable[[str, int, float, float, float], None]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    name: str
+    steps: int
+    resolution: int
+    rate: float
+    final: float
+    tune: bool
+
+
+def _stages(generator: Generator, config: InversionConfig) -> list[_Stage]:
+    low, full, tune = config.low_resolution, generator.resolution, config.lr_tune > 0
+    return [
+        _Stage("W", config.steps_w, low, config.lr_w, 0.3, False),
+        _Stage("W+", config.steps_w_plus, low, config.lr_w_plus, 0.3, False),
+        _Stage("tune", config.steps_tune, low, config.lr_full, 0.5, tune),
+        _Stage("full", config.steps_full, full, config.lr_full, 0.1, tune),
+    ]
+
+
+def _tunable(generator: Generator, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    found = {
+        name: parameter
+        for name, parameter in generator.named_parameters()
+        if any(fnmatch(name, pattern) for pattern in patterns)
+    }
+    if not found:
+        raise ValueError(
+            f"`config.tune` must match names of the generator's parameters, got {tuple(patterns)}"
+        )
+    return found
 
 
 def _regulariser(generator: Generator, w: Tensor, config: InversionConfig) -> Tensor:
@@ -417,33 +467,42 @@ def _regulariser(generator: Generator, w: Tensor, config: InversionConfig) -> Te
     return loss
 
 
-def _optimise_low(
+def _optimise(
     generator: Generator,
+    parameters: dict[str, nn.Parameter],
     objective: _Objective,
     w: Tensor,
     config: InversionConfig,
-    stage: str,
+    stage: _Stage,
     record: _Record,
 ) -> Tensor:
-    """Optimise a code against the low-resolution photograph."""
-    steps = config.steps_w if stage == "W" else config.steps_w_plus
-    rate = config.lr_w if stage == "W" else config.lr_w_plus
-    size = config.low_resolution
+    """Run one stage; returns the code and changes `parameters` in place."""
     w = w.clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([w], rate)
+    groups: list[dict[str, object]] = [{"params": [w], "lr": stage.rate}]
+    if stage.tune:
+        for parameter in parameters.values():
+            size = float(parameter.detach().square().mean().sqrt())
+            groups.append({"params": [parameter], "lr": config.lr_tune * size})
+            parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(groups)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    low = stage.resolution != generator.resolution
     bias: Tensor | float = 0.0
-    for step in range(steps):
-        if stage == "W+" and step % config.correct_every == 0:
-            bias = _head_error(generator, w.detach(), size)
-        optimiser.param_groups[0]["lr"] = rate * _schedule(step, steps, 0.3)
-        image = generator.synthesis(w, resolution=size)
+    for step in range(stage.steps):
+        if low and w.ndim == 3 and step % config.correct_every == 0:
+            bias = _head_error(generator, w.detach(), stage.resolution)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * _schedule(step, stage.steps, stage.final)
+        image = generator.synthesis(w, resolution=stage.resolution)
         assert isinstance(image, Tensor)
         loss, pixel, feature = objective(image + bias)
         loss = loss + _regulariser(generator, w, config)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        record(stage, step, float(loss.detach()), pixel, feature)
+        record(stage.name, step, float(loss.detach()), pixel, feature)
+    for parameter in parameters.values():
+        parameter.requires_grad_(False).grad = None
     return w.detach()
 
 
@@ -453,49 +512,6 @@ def _head_error(generator: Generator, w: Tensor, size: int) -> Tensor:
     full, low = generator.synthesis(w), generator.synthesis(w, resolution=size)
     assert isinstance(full, Tensor) and isinstance(low, Tensor)
     return F.interpolate(full, size=(size, size), mode="area") - low
-
-
-def _optimise_full(
-    generator: Generator,
-    objective: _Objective,
-    w: Tensor,
-    config: InversionConfig,
-    record: _Record,
-) -> tuple[Tensor, dict[str, Tensor] | None]:
-    """Optimise the code and, gently, the generator's weights on the true output."""
-    steps = config.steps_full
-    w = w.clone().requires_grad_(True)
-    groups: list[dict[str, object]] = [{"params": [w], "lr": config.lr_full}]
-    names: dict[str, nn.Parameter] = {}
-    if config.lr_tune > 0 and config.tune and steps:
-        generator = copy.deepcopy(generator)
-        names = {
-            name: parameter
-            for name, parameter in generator.named_parameters()
-            if name.startswith(config.tune) and not name.endswith(".noise")
-        }
-        if not names:
-            raise ValueError(
-                f"`config.tune` must name parameters of the generator, got {config.tune}"
-            )
-        for parameter in names.values():
-            parameter.requires_grad_(True)
-        groups.append({"params": list(names.values()), "lr": config.lr_tune})
-    optimiser = torch.optim.Adam(groups)
-    rates = [group["lr"] for group in optimiser.param_groups]
-    for step in range(steps):
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(step, steps, 0.1)
-        image = generator.synthesis(w)
-        assert isinstance(image, Tensor)
-        loss, pixel, feature = objective(image)
-        loss = loss + _regulariser(generator, w, config)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        record("full", step, float(loss.detach()), pixel, feature)
-    delta = {name: parameter.detach().clone() for name, parameter in names.items()}
-    return w.detach(), delta or None
 
 
 def generator_fingerprint(generator: Generator) -> str:

@@ -58,9 +58,7 @@ class _SameConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
-            return F.conv2d(
-                input, self.weight, self.bias, padding=kernel // 2, groups=self.groups
-            )
+            return F.conv2d(input, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
         pads: list[int] = []
         for size in (input.shape[-1], input.shape[-2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -113,9 +111,7 @@ class EfficientNetLite0(nn.Module):
         for stage in _STAGES:
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
-                blocks.append(
-                    _Block(channels, stage.channels, stage.expand, stage.kernel, stride)
-                )
+                blocks.append(_Block(channels, stage.channels, stage.expand, stage.kernel, stride))
                 channels = stage.channels
         self.blocks = nn.ModuleList(blocks)
         self.head = _SameConv(channels, _HEAD_CHANNELS, 1)
