@@ -103,11 +103,12 @@ def resize_mask(mask: Tensor, side: int) -> Tensor:
     return up.clamp(0, 1)
 
 
-def dilate(mask: Tensor, pixels: int = 12) -> Tensor:
-    """g(M): the mask grown by about ``pixels`` and smoothed; 0 stays 0 further away."""
-    kernel = 2 * (pixels // 2) + 1
-    grown = F.max_pool2d(mask, kernel, 1, kernel // 2)
-    return F.avg_pool2d(grown, kernel, 1, kernel // 2, count_include_pad=False)
+def dilate(mask: Tensor) -> Tensor:
+    """g(M): the mask grown by about 16 pixels and smoothed; 0 stays 0 further away."""
+    small = F.avg_pool2d(mask, 4)
+    grown = F.max_pool2d(small, 7, 1, 3)
+    smooth = F.avg_pool2d(grown, 5, 1, 2, count_include_pad=False)
+    return upsample(smooth, 4)
 
 
 class EFNet(nn.Module):
