@@ -29,9 +29,7 @@ EF_SMALL = EFNetConfig((8, 8, 8, 8), (8, 8, 8), (8, 8, 8, 8), num_ws=4, w_dim=6)
 
 def taps(batch: int = 2, seed: int = 0) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(batch, c, s, s, generator=g) for c, s in ((24, 16), (40, 8), (112, 4))
-    ]
+    return [torch.randn(batch, c, s, s, generator=g) for c, s in ((24, 16), (40, 8), (112, 4))]
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +97,7 @@ def test_unnamed_edits_train_the_region_only(small_net):
 
 def ef_inputs(side: int = 128, mask_value: float = 0.5):
     g = torch.Generator().manual_seed(0)
-    photo, inverted, edited = (
-        torch.rand(1, 3, side, side, generator=g) * 2 - 1 for _ in range(3)
-    )
+    photo, inverted, edited = (torch.rand(1, 3, side, side, generator=g) * 2 - 1 for _ in range(3))
     mask = torch.zeros(1, 1, side, side)
     mask[..., side // 4 : side // 2, side // 4 : side // 2] = mask_value
     features = {
@@ -141,7 +137,10 @@ def test_equation_9_selects_by_the_mask():
     net = EFNet(EF_SMALL)
     photo, edited = torch.rand(1, 3, 256, 256), torch.rand(1, 3, 256, 256)
     zero, one = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
-    for fused, image in ((net.fuse(photo, edited, zero), photo), (net.fuse(photo, edited, one), edited)):
+    for fused, image in (
+        (net.fuse(photo, edited, zero), photo),
+        (net.fuse(photo, edited, one), edited),
+    ):
         for a, b in zip(fused, net.encoder(image), strict=True):
             assert torch.allclose(a, b, atol=1e-6)
 
@@ -222,6 +221,8 @@ def test_shipped_weights_load_and_fit_the_budget():
     dh_net, card = load_dh_net()
     assert card["directions"] and len(card["directions"]) == dh_net.config.num_attributes
     ef_net, _ = load_ef_net()
-    count = {n: sum(p.numel() for p in net.parameters()) for n, net in (("dh", dh_net), ("ef", ef_net))}
+    count = {
+        n: sum(p.numel() for p in net.parameters()) for n, net in (("dh", dh_net), ("ef", ef_net))
+    }
     assert count["dh"] < 4e6 and count["ef"] < 6e6
     assert DH_NET_FILE.stat().st_size + EF_NET_FILE.stat().st_size < 20e6
