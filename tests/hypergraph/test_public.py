@@ -1,0 +1,87 @@
+"""The package as a user meets it: names, docstrings, the pages under docs/."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import hypergraph
+import hypergraph_kernels
+
+MODULES = [
+    name
+    for package in (hypergraph, hypergraph_kernels)
+    for name in (
+        package.__name__,
+        *(m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")),
+    )
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def test_public_names_are_listed_documented_and_sorted() -> None:
+    for package in (hypergraph, hypergraph_kernels):
+        assert len(set(package.__all__)) == len(package.__all__)
+        for name in package.__all__:
+            assert inspect.getdoc(getattr(package, name)), name
+
+
+def test_every_layer_and_construction_shows_an_example() -> None:
+    for name in hypergraph.__all__:
+        item = getattr(hypergraph, name)
+        concrete = inspect.isclass(item) and not inspect.isabstract(item)
+        if concrete and name not in ("BlockDiagonal", "Construction", "Members"):
+            assert ">>>" in (item.__doc__ or ""), name
+
+
+def test_import_is_light(source_environment: dict[str, str]) -> None:
+    code = (
+        "import sys, hypergraph; "
+        "print([m for m in ('triton', 'torchvision', 'scipy', 'PIL', 'torch._dynamo', "
+        "'gan_inversion') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=source_environment, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.strip()
+    alone = subprocess.run(
+        [sys.executable, "-c", code.replace("hypergraph", "torch")],
+        env=source_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert loaded == alone.stdout.strip()  # nothing that torch does not load itself
+
+
+def test_code_in_the_documentation_runs(project_root: Path) -> None:
+    page = (project_root / "docs" / "hypergraph.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict[str, object] = {}
+    for block in blocks:  # later blocks may use the names of earlier ones
+        torch.manual_seed(0)
+        exec(compile(block, "docs/hypergraph.md", "exec"), names)
+    first = [line for line in blocks[0].splitlines() if line.strip()]
+    assert len(first) <= 6
+
+
+def test_links_in_the_documentation_exist(project_root: Path) -> None:
+    folder = project_root / "docs"
+    for target in re.findall(r"\]\(([^)#]+)\)", (folder / "hypergraph.md").read_text()):
+        assert target.startswith("https://") or (folder / target).exists(), target
