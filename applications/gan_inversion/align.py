@@ -195,16 +195,19 @@ def _centres(size: int) -> np.ndarray:
 
 def _resample(photo: Image.Image, quad: np.ndarray, native: float, size: int) -> Image.Image:
     """Crop, pad, and warp the quad to an upright square."""
+    # Reduce first, as FFHQ does, so that a face of many megapixels costs no more than its crop
+    # needs; what is left for the exact warp is at least 1.5 pixels for one.
+    shrink = max(1, math.floor(native / size / 1.5))
+    if shrink > 1:
+        photo = photo.reduce(shrink)
+        quad, native = (quad + 0.5) / shrink - 0.5, native / shrink
+    factor = native / size
+
     border = max(3, math.ceil(0.1 * native))
     left, top = (math.floor(v) - border for v in quad.min(axis=0))
     right, bottom = (math.ceil(v) + border + 1 for v in quad.max(axis=0))
     patch = _padded_crop(photo, (left, top, right, bottom), native)
-
-    # Edge coordinates of the patch from here on.
-    corners = quad + 0.5 - np.array([left, top])
-    factor = native / size
-    shrink = max(1, math.floor(factor / 2))  # FFHQ's rule; the exact warp still has detail left
-    corners, factor = corners / shrink, factor / shrink
+    corners = quad + 0.5 - np.array([left, top])  # edge coordinates of the patch
     # Bicubic interpolation sees one source pixel's surroundings only: when reducing, take enough
     # samples per output pixel and average them.
     samples = max(1, math.ceil(factor - 1e-6))
@@ -217,10 +220,7 @@ def _resample(photo: Image.Image, quad: np.ndarray, native: float, size: int) ->
     channels = []
     # In float: on 8-bit pictures Pillow's warp cuts off fractions, half a level on average.
     for channel in patch.split():
-        values = channel.convert("F")
-        if shrink > 1:
-            values = values.reduce(shrink)
-        values = values.transform(
+        values = channel.convert("F").transform(
             (fine, fine), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
         )
         if samples > 1:
@@ -246,14 +246,20 @@ def _padded_crop(photo: Image.Image, box: tuple[int, int, int, int], native: flo
     x, y = np.arange(left, right), np.arange(top, bottom)
     beyond_x = np.maximum(np.maximum(-x, x - (width - 1)), 0)
     beyond_y = np.maximum(np.maximum(-y, y - (height - 1)), 0)
-    distance = np.maximum(beyond_x[None, :], beyond_y[:, None]) / reach  # 0 inside the photograph
+    beyond = np.maximum(beyond_x[None, :], beyond_y[:, None])
+    distance = beyond.astype(np.float32) / reach  # 0 inside the photograph
 
-    blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(_PADDING_BLUR * native))
-    weight = np.clip(3 * distance, 0, 1)[..., None]
-    mixed = pixels + (np.asarray(blurred, np.float32) - pixels) * weight
+    blurred = np.asarray(
+        Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(_PADDING_BLUR * native))
+    )
     median = np.median(np.asarray(inside).reshape(-1, 3), axis=0).astype(np.float32)
-    mixed += (median - mixed) * np.clip(distance, 0, 1)[..., None]
-    return Image.fromarray(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8))
+    towards_blur, towards_median = np.clip(3 * distance, 0, 1), np.clip(distance, 0, 1)
+    for channel in range(3):  # one at a time: the photograph may be large
+        mixed = pixels[..., channel].astype(np.float32)
+        mixed += (blurred[..., channel] - mixed) * towards_blur
+        mixed += (median[channel] - mixed) * towards_median
+        pixels[..., channel] = np.rint(mixed.clip(0, 255))
+    return Image.fromarray(pixels)
 
 
 def _reflect(index: np.ndarray, length: int) -> np.ndarray:

@@ -369,8 +369,13 @@ def _border_colour(difference: Tensor, weight: Tensor, native: float) -> Tensor:
     """Slow part of the difference along the soft border, spread from there: [3, h, w]."""
     band = 4 * weight * (1 - weight)
     sigma = max(1.0, _COLOUR_REACH * native)
-    spread = _blur(torch.cat([difference * band, band]), sigma)
-    return spread[:3] / (spread[3:] + 1e-3)
+    # So slow a blur is made at a size where sigma is about 4 pixels.
+    step = max(1, math.floor(sigma / 4))
+    values = torch.cat([difference * band, band])[None]
+    small = F.avg_pool2d(values, step, ceil_mode=True) if step > 1 else values
+    spread = _blur(small[0], sigma / step)
+    colour = spread[:3] / (spread[3:] + 1e-3)
+    return _enlarge(colour, step, difference.shape[-2:]) if step > 1 else colour
 
 
 def _split(difference: Tensor) -> tuple[Tensor, Tensor]:
@@ -529,8 +534,8 @@ def _from_opponent(channels: Tensor) -> Tensor:
     return torch.stack([luma + red, luma + green, luma + blue])
 
 
-def _enlarge(delta: Tensor, factor: int, shape: torch.Size) -> Tensor:
-    """Enlarge a reduced change to the photograph's pixels; no change stays none."""
+def _enlarge(small: Tensor, factor: int, shape: torch.Size) -> Tensor:
+    """Undo an average pooling by ``factor``, smoothly; 0 stays 0."""
     height, width = shape
-    large = F.interpolate(delta[None], scale_factor=factor, mode="bilinear", align_corners=False)
+    large = F.interpolate(small[None], scale_factor=factor, mode="bilinear", align_corners=False)
     return large[0, :, :height, :width]
