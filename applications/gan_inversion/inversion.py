@@ -58,6 +58,7 @@ __all__ = [
 
 _FEATURE_SIZE = 256
 _PIXEL_LEVELS = (1.0, 0.5, 0.5, 0.5)
+_WARM_UP = 5
 _STEP_FIELDS = ("steps_w", "steps_w_plus", "steps_tune", "steps_full")
 
 
@@ -91,7 +92,15 @@ class InversionConfig:
     lr_w_plus: float = 0.04
     lr_full: float = 0.02
     lr_tune: float = 0.005
-    tune: tuple[str, ...] = ("convs.*.kernel", "convs.*.depthwise", "convs.*.bias", "head.*")
+    # All but the last two convolutions, which would cost 0.4 GB for next to nothing.
+    tune: tuple[str, ...] = (
+        "convs.?.kernel",
+        "convs.?.depthwise",
+        "convs.?.bias",
+        "convs.1[0-2].kernel",
+        "convs.1[0-2].depthwise",
+        "convs.1[0-2].bias",
+    )
     feature_weight: float = 0.2
     mean_weight: float = 0.002
     spread_weight: float = 0.01
@@ -328,11 +337,6 @@ class _Objective:
         return loss, float(pixel.detach()), float(feature.detach())
 
 
-def _schedule(step: int, steps: int, final: float) -> float:
-    """Warm up over 5 steps, then fall linearly to `final`."""
-    return min(1.0, (step + 1) / 5) * (1 - (1 - final) * step / max(1, steps))
-
-
 def invert(
     generator: Generator,
     aligned: Tensor,  # [1, 3, R, R]
@@ -399,16 +403,22 @@ def invert(
         else:
             w = init_w.detach().to(device).float().clone()
             generator.broadcast(w)  # checks the shape
-        if config.lr_tune > 0:
+        low, full = config.low_resolution, generator.resolution
+        if w.ndim == 2:
+            stage = _Stage("W", config.steps_w, low, 1.0, 0.3)
+            w = _optimise(generator, {}, objective, w, config.lr_w, [stage], config, record)
+        w = generator.broadcast(w).contiguous()
+        stage = _Stage("W+", config.steps_w_plus, low, 1.0, 0.3)
+        w = _optimise(generator, {}, objective, w, config.lr_w_plus, [stage], config, record)
+        tuned: dict[str, nn.Parameter] = {}
+        if config.lr_tune > 0 and config.steps_tune + config.steps_full > 0:
             generator = copy.deepcopy(generator)
             tuned = _tunable(generator, config.tune)
-        else:
-            tuned = {}
-        for stage in _stages(generator, config):
-            if stage.name != "W":
-                w = generator.broadcast(w).contiguous()
-            if w.ndim == 2 or stage.name != "W":
-                w = _optimise(generator, tuned, objective, w, config, stage, record)
+        stages = [
+            _Stage("tune", config.steps_tune, low, 1.0, 0.5),
+            _Stage("full", config.steps_full, full, 0.5, 0.05),
+        ]
+        w = _optimise(generator, tuned, objective, w, config.lr_full, stages, config, record)
     with torch.no_grad():
         image = generator.synthesis(w)
     assert isinstance(image, Tensor)
@@ -427,22 +437,16 @@ _Record = Callable[[str, int, float, float, float], None]
 
 @dataclass(frozen=True)
 class _Stage:
+    """Steps at one resolution; the learning rate falls linearly between two fractions."""
+
     name: str
     steps: int
     resolution: int
-    rate: float
-    final: float
-    tune: bool
+    first: float
+    last: float
 
-
-def _stages(generator: Generator, config: InversionConfig) -> list[_Stage]:
-    low, full, tune = config.low_resolution, generator.resolution, config.lr_tune > 0
-    return [
-        _Stage("W", config.steps_w, low, config.lr_w, 0.3, False),
-        _Stage("W+", config.steps_w_plus, low, config.lr_w_plus, 0.3, False),
-        _Stage("tune", config.steps_tune, low, config.lr_full, 0.5, tune),
-        _Stage("full", config.steps_full, full, config.lr_full, 0.1, tune),
-    ]
+    def rate(self, step: int) -> float:
+        return self.first + (self.last - self.first) * step / max(1, self.steps)
 
 
 def _tunable(generator: Generator, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -472,35 +476,40 @@ def _optimise(
     parameters: dict[str, nn.Parameter],
     objective: _Objective,
     w: Tensor,
+    rate: float,
+    stages: Sequence[_Stage],
     config: InversionConfig,
-    stage: _Stage,
     record: _Record,
 ) -> Tensor:
-    """Run one stage; returns the code and changes `parameters` in place."""
+    """Run stages that share one optimiser; returns the code, changes `parameters` in place."""
     w = w.clone().requires_grad_(True)
-    groups: list[dict[str, object]] = [{"params": [w], "lr": stage.rate}]
-    if stage.tune:
-        for parameter in parameters.values():
-            size = float(parameter.detach().square().mean().sqrt())
-            groups.append({"params": [parameter], "lr": config.lr_tune * size})
-            parameter.requires_grad_(True)
+    groups: list[dict[str, object]] = [{"params": [w], "lr": rate}]
+    for parameter in parameters.values():
+        size = float(parameter.detach().square().mean().sqrt())
+        groups.append({"params": [parameter], "lr": config.lr_tune * size})
+        parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(groups)
     rates = [group["lr"] for group in optimiser.param_groups]
-    low = stage.resolution != generator.resolution
-    bias: Tensor | float = 0.0
-    for step in range(stage.steps):
-        if low and w.ndim == 3 and step % config.correct_every == 0:
-            bias = _head_error(generator, w.detach(), stage.resolution)
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(step, stage.steps, stage.final)
-        image = generator.synthesis(w, resolution=stage.resolution)
-        assert isinstance(image, Tensor)
-        loss, pixel, feature = objective(image + bias)
-        loss = loss + _regulariser(generator, w, config)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        record(stage.name, step, float(loss.detach()), pixel, feature)
+    done = 0
+    for stage in stages:
+        bias: Tensor | float = 0.0
+        low = stage.resolution != generator.resolution
+        for step in range(stage.steps):
+            if low and w.ndim == 3 and step % config.correct_every == 0:
+                bias = _head_error(generator, w.detach(), stage.resolution)
+            # Adam's first steps are as large as its later ones: warm up.
+            factor = stage.rate(step) * min(1.0, (done + 1) / _WARM_UP)
+            for group, group_rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = group_rate * factor
+            image = generator.synthesis(w, resolution=stage.resolution)
+            assert isinstance(image, Tensor)
+            loss, pixel, feature = objective(image + bias)
+            loss = loss + _regulariser(generator, w, config)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            done += 1
+            record(stage.name, step, float(loss.detach()), pixel, feature)
     for parameter in parameters.values():
         parameter.requires_grad_(False).grad = None
     return w.detach()

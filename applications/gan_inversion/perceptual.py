@@ -309,7 +309,7 @@ def feature_distance(
     for value, target in zip(features, targets, strict=True):
         error, size = (value - target).square(), target.square()
         if weight is not None:
-            mask = F.adaptive_avg_pool2d(weight, value.shape[-2:])
+            mask = F.adaptive_avg_pool2d(weight, (value.shape[-2], value.shape[-1]))
             error, size = error * mask, size * mask
         total = total + error.sum() / size.sum().clamp_min(1e-12)
     return total
