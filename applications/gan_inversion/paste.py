@@ -154,7 +154,7 @@ def paste_back_with_stats(
 
     # The edit has no detail beyond its own pixels: for larger faces the change is made on a
     # reduced photograph and enlarged, and the photograph's finest detail and grain stay.
-    reduction = max(1, math.floor(alignment.native_size / size))
+    reduction = max(1, math.floor(alignment.native_size / size + 0.2))
     view = _View.of(alignment, photo.size, reduction)
     left, top, right, bottom = view.box
     if right - left < 1 or bottom - top < 1:
@@ -419,9 +419,16 @@ def _edge_sharpness(grey: Tensor, region: Tensor) -> float | None:
 
 def _matching_blur(patch: Tensor, replacement: Tensor, face: Tensor, changed: Tensor) -> float:
     """Sigma of the Gaussian that makes the replacement as sharp as the photograph's face."""
-    target = _edge_sharpness(_luma(patch), face)
-    grey = _luma(replacement)
-    region = changed
+    rows, columns = (torch.nonzero(face.any(dim=axis)).flatten() for axis in (1, 0))
+    if len(rows) == 0 or len(columns) == 0:
+        return 0.0
+    box = (
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
+    face, region = face[box], changed[box]
+    target = _edge_sharpness(_luma(patch)[box], face)
+    grey = _luma(replacement)[box]
     sharpness = _edge_sharpness(grey, region)
     if sharpness is None:
         region = face
