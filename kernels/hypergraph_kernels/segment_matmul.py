@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_PAIRS_PER_CHUNK = 1 << 14
-
 
 class Segments(NamedTuple):
     """One direction of a sparse matrix: which rows to gather for every output row."""
@@ -81,8 +79,11 @@ def sampled_dot(
         transposed: the same pairs grouped by the rows of ``b``; used by the gradient.
 
     Returns:
-        [nnz] in the caller's order; differentiable any number of times.
+        [nnz] in the caller's order; differentiable any number of times. While ``torch.compile``
+        traces, both sides are gathered, which takes nnz x channels of memory unless it fuses them.
     """
+    if torch.compiler.is_compiling():
+        return _gathered_dots(a, b, segments)
     out: Tensor = _SampledDot.apply(a, b, *segments, *transposed)
     return out
 
@@ -104,27 +105,24 @@ def _gather_sum(x: Tensor, values: Tensor | None, segments: Segments) -> Tensor:
     )
 
 
-def _segment_of_position(segments: Segments) -> Tensor:
-    counts = segments.offsets.diff()
-    segment = torch.arange(counts.shape[0], device=counts.device)
-    return torch.repeat_interleave(segment, counts, output_size=segments.columns.shape[0])
+def _gathered_dots(a: Tensor, b: Tensor, segments: Segments) -> Tensor:
+    columns, offsets, order = segments
+    position = torch.arange(columns.shape[0], device=columns.device)
+    row = torch.searchsorted(offsets, position, right=True) - 1
+    dots = (a[row] * b[columns]).sum(-1)
+    return dots if order is None else torch.empty_like(dots).scatter(0, order, dots)
 
 
 def _pair_dots(a: Tensor, b: Tensor, segments: Segments) -> Tensor:
     index, offsets, order = segments
     if index.numel() == 0 or a.shape[1] == 0:
         return a.new_zeros(index.shape[0])
-    if torch.compiler.is_compiling():
-        rows = _segment_of_position(segments)
-        chunks = zip(rows.split(_PAIRS_PER_CHUNK), index.split(_PAIRS_PER_CHUNK), strict=True)
-        dots = torch.cat([(a[r] * b[c]).sum(-1) for r, c in chunks])
-    else:
-        # The gradient of embedding_bag with respect to its weights is this product, and is
-        # eight times faster than gathering both sides (6144 x 25 pairs of 128 channels).
-        with torch.enable_grad():
-            weights = torch.ones(index.shape[0], dtype=a.dtype, device=a.device).requires_grad_()
-            bags = _gather_sum(b.detach(), weights, Segments(index, offsets, None))
-        (dots,) = torch.autograd.grad(bags, weights, a.detach().contiguous())
+    # The gradient of embedding_bag with respect to its weights is this product, and is eight times
+    # faster than gathering both sides (6144 x 25 pairs of 128 channels).
+    with torch.enable_grad():
+        weights = torch.ones(index.shape[0], dtype=a.dtype, device=a.device).requires_grad_()
+        bags = _gather_sum(b.detach(), weights, Segments(index, offsets, None))
+    (dots,) = torch.autograd.grad(bags, weights, a.detach().contiguous())
     if order is None:
         return dots
     return torch.empty_like(dots).scatter_(0, order, dots)

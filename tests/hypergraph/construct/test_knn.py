@@ -172,6 +172,24 @@ def test_static_selection_agrees() -> None:
         assert_close(distance, expected.values[:, :7])
 
 
+def test_no_tile_is_as_large_as_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = __import__("sys").modules[nearest_neighbors.__module__]
+    sizes = []
+    tile = module._tile
+
+    def recorded(*args):
+        out = tile(*args)
+        sizes.append(tuple(out.shape))
+        return out
+
+    monkeypatch.setattr(module, "_tile", recorded)
+    monkeypatch.setattr(module, "_TILE_ELEMENTS", 10_000)
+    x = torch.randn(500, 4, dtype=F64)
+    table = KNN(6)(x)
+    assert len(sizes) == 25 and set(sizes) == {(20, 500)}
+    assert rows(table) == neighbors(x, 6, "cosine", None)
+
+
 # ---- weights
 
 

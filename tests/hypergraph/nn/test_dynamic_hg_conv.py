@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hypergraph import KNN, CrossCorrelation, DynamicHGConv, Fusion, HGNNConv, NeighborTable
+from hypergraph import (
+    KNN,
+    CrossCorrelation,
+    DynamicHGConv,
+    Fusion,
+    HGNNConv,
+    Hypergraph,
+    NeighborTable,
+)
 from tests.hypergraph.oracle import F64, hgnn
 
 
@@ -104,9 +112,11 @@ def test_copies_and_state_dicts() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["knn", "rbf", "fused"])
+@pytest.mark.parametrize("kind", ["knn", "rbf", "differentiable", "fused"])
 def test_compiles_as_one_graph(kind: str) -> None:
     construction = KNN(5, threshold=0.8, weighting="rbf") if kind == "rbf" else None
+    if kind == "differentiable":
+        construction = KNN(5, threshold=0.8, weighting="rbf", differentiable=True)
     if kind == "fused":
         construction = Fusion([KNN(5), CrossCorrelation(6, num_edges=7, rank=4)])
     layer = DynamicHGConv(6, 4, k=5, construction=construction)
@@ -115,4 +125,20 @@ def test_compiles_as_one_graph(kind: str) -> None:
     got, expected = compiled(x), layer(x)
     assert_close(got, expected)
     grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in (got, expected)]
+    assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiles_with_learned_incidence() -> None:
+    index = torch.randint(0, 10, (2, 30))
+    values, weight = torch.rand(30, requires_grad=True), torch.rand(10, requires_grad=True)
+    conv, x = HGNNConv(3, 2), torch.randn(10, 3)
+
+    def run(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return conv(x, Hypergraph(index, 10, 10, weight, values))
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    outs = [function(values, weight) for function in (compiled, run)]
+    assert_close(*outs)
+    grads = [torch.autograd.grad(out.square().sum(), (values, weight)) for out in outs]
     assert_close(*grads, rtol=1e-4, atol=1e-5)
