@@ -3,10 +3,15 @@
     python -m gan_inversion.training.train_dh_net --pairs FOLDER --run FOLDER --out FILE
 
 Loss: Equation 8, ``L_cls + 0.1 L_EAM + 0.01 L_mask``, plus the known answer: cross-entropy of the
-attention against the region where the edit truly acts (of the *true* latent, so that what an
-inversion gets wrong in the hat or the background is not called edited), limited to where its
-direction acts in the mean over many faces (so that what one face changes by accident is not
-either). Edits along unnamed directions have no class and no mean, and train the region only.
+attention against the region that the edit is about.
+
+* Of a named direction that edits the face (all but those in ``WHOLE_IMAGE``) that is what changes
+  *inside the face*. The largest differences of an edit are elsewhere: the outline of the hair, a
+  collar, a hat (the mean map of "younger" is brightest around the head), and a mask that follows
+  them takes what nobody asked for.
+* Of the others it is where the edit of the *true* latent acts, so that what an inversion gets
+  wrong in a hat or in the background is not called edited. Edits along unnamed directions have
+  no class and train the region only.
 """
 
 from __future__ import annotations
@@ -23,23 +28,12 @@ from ..known_answer import average_precision
 from ..methods.dhfusion.dh_net import DHNet, DHNetConfig, DHNetOutput
 from ..methods.dhfusion.weights import save_network
 from ..perceptual import load_efficientnet_lite0
-from .edit_pairs import UNNAMED, smoothstep
+from .edit_pairs import UNNAMED
 from .pair_folder import PairTaps, identity_files
 from .trainer import TrainerConfig, train
 
 EAM_WEIGHT, MASK_WEIGHT, REGION_WEIGHT = 0.1, 0.01, 1.0
-PRIOR_LOW, PRIOR_HIGH = 0.08, 0.35
-
-
-def direction_priors(pairs: PairTaps, count: int) -> Tensor:
-    """Mean region of each direction over the faces, stretched to [0, 1]: ``[count, 1, 64, 64]``."""
-    priors = []
-    for index in range(count):
-        chosen = (pairs.direction == index) & (
-            pairs.strength.abs() >= pairs.strength[pairs.direction == index].abs().median()
-        )
-        priors.append(smoothstep(pairs.region[chosen].mean(0), PRIOR_LOW, PRIOR_HIGH))
-    return torch.stack(priors)
+WHOLE_IMAGE = ("yaw", "pose", "hair_color", "hair_length")
 
 
 def losses(
@@ -76,7 +70,7 @@ def losses(
 
 
 @torch.no_grad()
-def evaluate(net: DHNet, pairs: PairTaps, priors: Tensor) -> dict[str, float]:
+def evaluate(net: DHNet, pairs: PairTaps, whole: Tensor) -> dict[str, float]:
     """Accuracy of the classifier and average precision of the mask on held-out identities."""
     net.eval()
     right, named_count = 0, 0
@@ -84,8 +78,8 @@ def evaluate(net: DHNet, pairs: PairTaps, priors: Tensor) -> dict[str, float]:
     base: list[float] = []
     for start in range(0, len(pairs), 8):
         batch = list(range(start, min(start + 8, len(pairs))))
-        inverted, edited, region, direction, _ = pairs.batch(batch)
-        region = limit(region, direction, priors, net.config.side)
+        inverted, edited, anywhere, in_face, direction = pairs.batch(batch)
+        region = target_region(anywhere, in_face, direction, whole, net.config.side)
         output = net(inverted, edited)
         mask = output.mask()
         named = direction != UNNAMED
@@ -108,11 +102,13 @@ def evaluate(net: DHNet, pairs: PairTaps, priors: Tensor) -> dict[str, float]:
     }
 
 
-def limit(region: Tensor, direction: Tensor, priors: Tensor, side: int) -> Tensor:
-    """Keep of each region what its direction changes in most faces; resize to ``side``."""
-    prior = priors[direction.clamp(min=0)]
-    prior = torch.where((direction == UNNAMED)[:, None, None, None], torch.ones(()), prior)
-    return F.interpolate(region * prior, size=(side, side), mode="area")
+def target_region(
+    region: Tensor, face_region: Tensor, direction: Tensor, whole: Tensor, side: int
+) -> Tensor:
+    """Choose each pair's region; ``whole`` says which directions are not limited to the face."""
+    anywhere = (direction == UNNAMED) | whole[direction.clamp(min=0)]
+    chosen = torch.where(anywhere[:, None, None, None], region, face_region)
+    return F.interpolate(chosen, size=(side, side), mode="area")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,15 +131,14 @@ def main(argv: list[str] | None = None) -> None:
     trunk = load_efficientnet_lite0()
     files, held_out = identity_files(args.pairs)
     pairs, validation = PairTaps(files, trunk), PairTaps(held_out, trunk)
-    priors = direction_priors(pairs, len(names))
+    whole = torch.tensor([name in WHOLE_IMAGE for name in names])
     net = DHNet(DHNetConfig(num_attributes=len(names)))
 
     def step(index: int, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         batch = torch.randint(0, len(pairs), (args.batch,), generator=rng).tolist()
-        inverted, edited, region, direction, _ = pairs.batch(batch)
-        return losses(
-            net(inverted, edited), limit(region, direction, priors, net.config.side), direction
-        )
+        inverted, edited, anywhere, in_face, direction = pairs.batch(batch)
+        region = target_region(anywhere, in_face, direction, whole, net.config.side)
+        return losses(net(inverted, edited), region, direction)
 
     config = TrainerConfig(
         steps=args.steps,
@@ -153,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
     )
     steps = train(net, step, config, args.run, description="DH-Net")
-    figures = evaluate(net, validation, priors)
+    figures = evaluate(net, validation, whole)
     print(figures)
     save_network(
         net,
