@@ -83,9 +83,9 @@ class InversionConfig:
         correct_every: steps between two measurements of the low-resolution head's error.
     """
 
-    steps_w: int = 40
-    steps_w_plus: int = 80
-    steps_tune: int = 40
+    steps_w: int = 30
+    steps_w_plus: int = 50
+    steps_tune: int = 45
     steps_full: int = 12
     low_resolution: int = 256
     lr_w: float = 0.08
