@@ -524,6 +524,7 @@ class AttributeNetworks(nn.Module):
     | eye_open | [B] | mean height of the eye openings, in eye distances |
     | mouth_open | [B] | height of the inner mouth opening, in eye distances |
     | mouth_width | [B] | distance between the mouth corners, in eye distances |
+    | face_width, face_height | [B] | across the cheeks; eyes to chin; in eye distances |
     | landmarks | [B, 68, 2] | x, y as fractions of the image's width and height |
 
     Differentiable with respect to the images; runs on any device in float32.
@@ -561,7 +562,7 @@ class AttributeNetworks(nn.Module):
 
 
 def landmark_measures(points: Tensor) -> dict[str, Tensor]:
-    """Yaw, eye and mouth opening from 68 landmarks [B, 68, 2], in units of the eye distance."""
+    """Yaw, openings and proportions from 68 landmarks [B, 68, 2], in eye distances."""
     left_eye, right_eye = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
     eye_distance = (right_eye - left_eye).norm(dim=1)
 
@@ -574,6 +575,8 @@ def landmark_measures(points: Tensor) -> dict[str, Tensor]:
         "eye_open": gap((37, 41), (38, 40), (43, 47), (44, 46)),
         "mouth_open": gap((61, 67), (62, 66), (63, 65)),
         "mouth_width": gap((48, 54)),
+        "face_width": gap((1, 15), (2, 14), (3, 13)),
+        "face_height": (points[:, 8] - (left_eye + right_eye) / 2).norm(dim=1) / eye_distance,
     }
 
 
