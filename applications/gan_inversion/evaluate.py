@@ -195,24 +195,18 @@ def generated(
             inverted = generator.synthesis(code)
             assert isinstance(inverted, Tensor)
             inversion = Inversion(code, inverted.clamp(-1, 1))
-            results = {}
-            for fusion in ("blend", "residual", "feature"):
-                method.fusion = fusion  # type: ignore[assignment]
-                results[fusion] = method.edit(photo, inversion, change)
-            method.fusion = "residual"
-            edited = results["residual"]
-            judged = judge(torch.cat([photo, inversion.image, edited.plain, edited.image]))
+            results, plain, m, _ = method.outputs(photo, inversion, change)
+            judged = judge(torch.cat([photo, inversion.image, plain, results["residual"]]))
             j = judged[JUDGED[attribute]].tolist()
             changes[attribute]["plain"].append(j[2] - j[1])
             changes[attribute]["result"].append(j[3] - j[0])
             scores["do nothing"].append(0.0)
-            scores["plain edit"].append(score(edited.plain, target, photo))
-            m = edited.mask
+            scores["plain edit"].append(score(plain, target, photo))
             mask_means.append(m.mean().item())
             edge = F.max_pool2d(((m > 0.05) & (m < 0.95)).float(), 9, 1, 4)
             for fusion, value in results.items():
-                scores[fusion].append(score(value.image, target, photo))
-                band[fusion].append(psnr(value.image, target, edge))
+                scores[fusion].append(score(value, target, photo))
+                band[fusion].append(psnr(value, target, edge))
             small = F.interpolate(m, size=region.shape[-2:], mode="area")
             precision.append(average_precision(small, region))
         print(f"\r{i + 1}/{count} generated faces", end="", file=sys.stderr, flush=True)

@@ -68,8 +68,14 @@ class DHFusion(Method):
         return fusion_mask(output.mask(), inverted, edited)
 
     @torch.no_grad()
-    def edit(self, aligned: Tensor, inversion: Inversion, change: Tensor) -> Edited:
-        """Find where the change acts, and fuse photograph and edit there."""
+    def outputs(
+        self, aligned: Tensor, inversion: Inversion, change: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, dict[str, float]]:
+        """Return all ways of fusing (``"blend"``, ``"residual"``, ``"feature"``) in one pass.
+
+        Arguments are those of :meth:`edit`; also returned are the plain edit, the mask, and the
+        seconds of each stage.
+        """
         seconds = {}
         start = time.perf_counter()
 
@@ -88,8 +94,6 @@ class DHFusion(Method):
         lap("generate")
         mask = self.mask(inverted, plain)
         lap("mask")
-        if self.fusion == "blend":
-            return Edited(aligned + mask * (plain - aligned), plain, mask, seconds)
         net = self.ef_net
         fused = net.fuse(_area(aligned), _area(plain), mask)
         code = code + net.latent_change(fused)
@@ -97,4 +101,10 @@ class DHFusion(Method):
         kept = {side: features[side] for side in FEATURE_SIDES}  # type: ignore[index]
         out = net.decode(fused[0], kept, aligned, inverted, plain, mask)
         lap("fuse")
-        return Edited(out[self.fusion].clamp(-1, 1), plain, mask, seconds)
+        images = {name: out[name].clamp(-1, 1) for name in ("blend", "residual", "feature")}
+        return images, plain, mask, seconds
+
+    def edit(self, aligned: Tensor, inversion: Inversion, change: Tensor) -> Edited:
+        """Find where the change acts, and fuse photograph and edit there."""
+        images, plain, mask, seconds = self.outputs(aligned, inversion, change)
+        return Edited(images[self.fusion], plain, mask, seconds)
