@@ -1,5 +1,7 @@
 """Checks of arguments, made once at the public door."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,15 +45,32 @@ def check_index_range(name: str, index: Tensor, size: int, size_name: str) -> No
 
 
 def check_non_negative(name: str, values: Tensor | None) -> None:
-    """Raise ValueError if any value is negative or NaN."""
-    if values is None or not is_eager() or values.numel() == 0:
+    """Raise ValueError if any value is negative, infinite or NaN."""
+    if values is None or not is_eager() or values.numel() == 0 or values.is_meta:
         return
-    lowest = float(values.detach().min())
+    lowest, highest = (float(v) for v in torch.aminmax(values.detach()))
     if not lowest >= 0:
         raise ValueError(
             f"`{name}` must be non-negative, got a smallest value of {lowest}; "
             "degrees would be undefined, pass for example its absolute value"
         )
+    if highest == math.inf:
+        raise ValueError(f"`{name}` must be finite, got infinity: degrees would be undefined")
+
+
+def check_non_negative_number(name: str, value: float) -> None:
+    """Raise ValueError unless 0 <= ``value`` < infinity."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be non-negative and finite, got {value}")
+
+
+def check_positive_number(name: str, value: object) -> float:
+    """Return ``value`` as a float if 0 < value < infinity, raise otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be positive and finite, got {value}")
+    return float(value)
 
 
 def check_positive_int(name: str, value: object) -> int:
@@ -83,6 +102,15 @@ def check_features(x: object, channels: int | None = None) -> Tensor:
             f"`x` must have {channels} channels in its last dimension, got shape {list(x.shape)}"
         )
     return x
+
+
+def check_layer_dtype(x: Tensor, weight: Tensor) -> None:
+    """Raise TypeError unless a linear layer with this weight takes ``x`` (autocast may cast)."""
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(
+            f"`x` must have the dtype of the layer's parameters, {weight.dtype}, got {x.dtype}; "
+            "convert one of them with .to()"
+        )
 
 
 def check_batch(batch: Tensor | None, x: Tensor) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Numerical rules shared by operators and layers."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,13 @@ def propagation_dtype(*tensors: Tensor | None) -> torch.dtype:
         if tensor is not None:
             dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
+
+
+def ordinary_tensors() -> AbstractContextManager[object]:
+    """Leave inference mode: what an operator keeps must also serve a later backward."""
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+        return torch.inference_mode(False)
+    return nullcontext()
 
 
 def inverse_power(degree: Tensor, exponent: float) -> Tensor:

@@ -6,7 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hypergraph._checks import check_choice, check_positive_int
+from hypergraph._checks import (
+    check_choice,
+    check_layer_dtype,
+    check_positive_int,
+    check_positive_number,
+)
 from hypergraph._numerics import propagation_dtype
 from hypergraph.construct.base import Construction
 from hypergraph.incidence import Dense, Incidence, LowRank, Streamed
@@ -16,6 +21,7 @@ NonNeg = Literal["abs", "softmax", "factors"]
 Omega = Literal["linear", "tied"]
 
 _DEFAULT_EDGES = 256
+_ROUNDING = 32  # a spread of Psi below so many units of rounding counts as none
 _VANISHING = 1e-12  # mean squares below this count as no signal: they are not scaled up
 
 
@@ -83,8 +89,7 @@ class CrossCorrelation(Construction):
         check_choice("nonneg", nonneg, get_args(NonNeg))
         check_choice("omega", omega, get_args(Omega))
         check_choice("axis", axis, get_args(SoftmaxAxis))
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be positive, got {temperature}")
+        temperature = check_positive_number("temperature", temperature)
         if omega == "tied" and num_edges is not None:
             raise ValueError(
                 f"`num_edges` goes with omega='linear', got {num_edges} with omega='tied', "
@@ -109,12 +114,18 @@ class CrossCorrelation(Construction):
 
     def construct(self, x: Tensor) -> Incidence:
         """Build from checked features [N, C] or [B, N, C]."""
-        psi, scale = self.psi(x), self.metric(x.mean(-2, keepdim=True))
+        check_layer_dtype(x, self.psi.weight)
+        # The mean of no vertices would be NaN, and with it the gradient of its weight.
+        mean = x.mean(-2, keepdim=True) if x.shape[-2] else x.sum(-2, keepdim=True)
+        psi, scale = self.psi(x), self.metric(mean)
         dtype = propagation_dtype(psi)
         with torch.autocast(x.device.type, enabled=False):
             psi, scale, x = psi.to(dtype), scale.to(dtype), x.to(dtype)
             if self.centred:
+                # What centring leaves of equal vertices is rounding: it must not be scaled up.
+                rounding = (_ROUNDING * torch.finfo(dtype).eps) ** 2 * _mean_square(psi.detach())
                 psi = psi - psi.mean(-2, keepdim=True)
+                psi = psi * (_mean_square(psi.detach()) > rounding)
             psi = psi * _inverse_rms(psi)
             p = psi * scale  # [..., N, rank]
             q = self._edge_factors(psi, x)  # [..., M, rank]
@@ -156,4 +167,10 @@ class CrossCorrelation(Construction):
 
 def _inverse_rms(factors: Tensor) -> Tensor:
     """[..., 1, 1] inverse root mean square over both dimensions of every sample."""
-    return (factors.square().mean((-2, -1), keepdim=True) + _VANISHING).rsqrt()
+    return (_mean_square(factors) + _VANISHING).rsqrt()
+
+
+def _mean_square(factors: Tensor) -> Tensor:
+    """[..., 1, 1] over both dimensions of every sample; 0 without vertices."""
+    total = factors.square().sum((-2, -1), keepdim=True)
+    return total / max(factors.shape[-2:].numel(), 1)

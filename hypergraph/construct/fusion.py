@@ -6,11 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hypergraph._checks import check_choice
+from hypergraph._checks import check_choice, check_features, check_non_negative_number
 from hypergraph._numerics import inverse_power, propagation_dtype
 from hypergraph.construct.base import Construction
 from hypergraph.incidence import Concat, Incidence, WeightedSum
 from hypergraph.incidence._composite import Composite
+from hypergraph.incidence.base import check_fit
 from hypergraph.incidence.weighted_sum import mean_node_degree, scaled
 
 FusionMode = Literal["concat", "sum"]
@@ -55,6 +56,10 @@ class Fusion(Construction):
         normalized: bool = True,
     ) -> None:
         super().__init__()
+        constructions = list(constructions)
+        if not constructions or any(not isinstance(c, nn.Module) for c in constructions):
+            kinds = ", ".join(type(c).__name__ for c in constructions) or "none"
+            raise TypeError(f"`constructions` must hold modules x -> incidence, got {kinds}")
         self.constructions = nn.ModuleList(constructions)
         check_choice("mode", mode, get_args(FusionMode))
         self.mode: FusionMode = mode
@@ -141,6 +146,7 @@ def part_shares(
             f"`hypergraph` must be a Concat or WeightedSum, got {type(hypergraph).__name__}, "
             "which has no parts"
         )
+    x = check_fit(check_features(x), hypergraph)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         x = x.to(propagation_dtype(x))
         root = inverse_power(hypergraph.node_degree(x.dtype), -0.5).unsqueeze(-1)
@@ -159,6 +165,6 @@ def _checked_weights(
         return (1.0,) * count
     if len(weights) != count:
         raise ValueError(f"`weights` must have one entry per part, {count}, got {len(weights)}")
-    if not all(weight >= 0 for weight in weights):
-        raise ValueError(f"`weights` must be non-negative, got {tuple(weights)}")
+    for weight in weights:
+        check_non_negative_number("weights", weight)
     return tuple(float(weight) for weight in weights)

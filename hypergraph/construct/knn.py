@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypergraph._checks import check_choice, check_positive_int, is_eager
+from hypergraph._checks import check_choice, check_positive_int, check_positive_number, is_eager
 from hypergraph._numerics import inverse_power
 from hypergraph.construct.base import Construction
 from hypergraph.incidence import NeighborTable
@@ -37,7 +37,8 @@ class KNN(Construction):
         weighting: None (incidence 0 or 1) or ``"rbf"`` (not with ``"dot"``).
         bandwidth: s of the RBF; None for the mean distance.
         differentiable: let gradients flow from RBF weights into the features, through the members'
-            distances; the choice of members and the mean distance count as constants.
+            distances; the choice of members and the mean distance count as constants. For
+            "euclidean" the squares of the features must be in the range of their dtype.
 
     Returns (from a call):
         NeighborTable with N vertices and N hyperedges; see ``Construction.forward``.
@@ -72,10 +73,14 @@ class KNN(Construction):
                 "`weighting='rbf'` needs a distance that is 0 at the vertex itself, "
                 "got metric='dot'; use 'cosine' or 'euclidean'"
             )
+        if threshold is not None and not isinstance(threshold, (int, float)):
+            raise TypeError(f"`threshold` must be a number, got {type(threshold).__name__}")
         if threshold is not None and threshold != threshold:
             raise ValueError("`threshold` must be a number or None, got NaN")
-        if bandwidth is not None and not bandwidth > 0:
-            raise ValueError(f"`bandwidth` must be positive, got {bandwidth}")
+        if bandwidth is not None:
+            bandwidth = check_positive_number("bandwidth", bandwidth)
+        if bandwidth is not None and weighting is None:
+            raise ValueError("`bandwidth` goes with weighting='rbf', got weighting=None")
         if differentiable and weighting is None:
             raise ValueError(
                 "`differentiable=True` needs weighting='rbf': "
@@ -153,18 +158,17 @@ class KNN(Construction):
         distance = near.distance
         if self.bandwidth is None:
             # Below this the mean itself is rounding: equal points, all of them at distance 0.
-            floor = 64 * torch.finfo(distance.dtype).eps if self.metric == "cosine" else 0.0
-            tiny = torch.finfo(distance.dtype).tiny ** 0.5
-            scale = near.row_mean.unsqueeze(-1).clamp_min(max(floor, tiny))
+            finfo = torch.finfo(distance.dtype)
+            floor = 64 * finfo.eps if self.metric == "cosine" else finfo.tiny
+            scale = near.row_mean.unsqueeze(-1).clamp_min(floor)
         else:
             scale = torch.full_like(distance[..., :1], self.bandwidth)
-        if self.differentiable:
-            squared = self._squared_distances(x, near)
-        else:
-            squared = distance.square()
         # Slots that the mask leaves out stay finite, so that their gradient is 0 and not NaN.
-        squared = torch.where(near.kept, squared, 0)
-        return torch.exp(-squared / scale.square())
+        if self.differentiable:
+            scale = scale.clamp_min(torch.finfo(distance.dtype).tiny ** 0.5)
+            squared = torch.where(near.kept, self._squared_distances(x, near), 0)
+            return torch.exp(-squared / scale.square())
+        return torch.exp(-(torch.where(near.kept, distance, 0) / scale).square())
 
     def _squared_distances(self, x: Tensor, near: Neighbors) -> Tensor:
         """Squared distances of the members again, as functions of the features."""
@@ -179,7 +183,11 @@ class KNN(Construction):
         by_edge = Segments(flat, offsets, None)
         by_node = segments_from(flat, owner, points.shape[0])
         if self.metric == "cosine":
-            # Unlike F.normalize, this has a zero gradient at a zero row, not an infinite one.
+            # Unlike F.normalize, this has a zero gradient at a zero row, not an infinite one. The
+            # size of a row does not matter, but its square must neither overflow nor vanish.
+            if points.shape[-1]:
+                size = points.detach().abs().amax(-1, keepdim=True)
+                points = points / torch.where(size > 0, size, 1)
             points = points * inverse_power(points.square().sum(-1, keepdim=True), -0.5)
         else:
             points = points - points.mean(0).detach()  # the origin matters for rounding only

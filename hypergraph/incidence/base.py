@@ -1,15 +1,17 @@
 """What every incidence operator can do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_float, check_non_negative
+from hypergraph._checks import check_float, check_non_negative, is_eager
 
 TensorMap = Callable[[Tensor], Tensor]
+_State = tuple[object, ...]
+_Value = TypeVar("_Value")
 
 
 class Members(NamedTuple):
@@ -32,6 +34,10 @@ class Incidence(ABC):
 
     An operator is either one hypergraph or a batch of ``batch_size`` hypergraphs of equal size.
     A single hypergraph also accepts features with a batch dimension and is then shared.
+
+    Degrees are kept between calls as long as that changes nothing: they are computed again after an
+    in-place change of a weight, and at every call while a stored tensor is a parameter that gets
+    gradients. Indices must not be changed in place.
 
     Attributes:
         num_nodes: vertices (per sample).
@@ -56,8 +62,7 @@ class Incidence(ABC):
         self.num_edges = num_edges
         self.batch_size = batch_size
         self.hyperedge_weight = self._checked_weight(hyperedge_weight)
-        self._node_degrees: dict[torch.dtype, Tensor] = {}
-        self._edge_degrees: dict[torch.dtype, Tensor] = {}
+        self._kept: dict[object, tuple[_State, Any]] = {}
 
     # ---- to be written by every operator
 
@@ -118,33 +123,30 @@ class Incidence(ABC):
         return self._product("y", "num_edges", self.num_edges, y, self._e2v)
 
     def node_degree(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Weighted vertex degrees ``d_v = sum over e of w_e h_ve``; computed once.
+        """Weighted vertex degrees ``d_v = sum over e of w_e h_ve``.
 
         Args:
-            dtype: at least this precision; default the operator's, float32 without values.
+            dtype: at least this precision; default the operator's. Never less than float32.
 
         Returns:
             [num_nodes] or [batch_size, num_nodes].
         """
         dtype = self._degree_dtype(dtype)
-        if dtype not in self._node_degrees:
-            self._node_degrees[dtype] = self._node_degree(self.weight(dtype))
-        return self._node_degrees[dtype]
+        key = ("node_degree", dtype)
+        return self._keep(key, lambda: self._node_degree(self.weight(dtype)))
 
     def edge_degree(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Hyperedge degrees ``delta_e = sum over v of h_ve``, without W; computed once.
+        """Hyperedge degrees ``delta_e = sum over v of h_ve``, without W.
 
         Args:
-            dtype: at least this precision; default the operator's, float32 without values.
+            dtype: at least this precision; default the operator's. Never less than float32.
 
         Returns:
             [num_edges] or [batch_size, num_edges].
         """
         dtype = self._degree_dtype(dtype)
-        if dtype not in self._edge_degrees:
-            ones = self._ones(self.num_nodes, dtype)
-            self._edge_degrees[dtype] = self._edge_degree(ones)
-        return self._edge_degrees[dtype]
+        key = ("edge_degree", dtype)
+        return self._keep(key, lambda: self._edge_degree(self._ones(self.num_nodes, dtype)))
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``v2e(x)`` and the hyperedge degrees, in one pass where an operator can."""
@@ -225,10 +227,35 @@ class Incidence(ABC):
         return self._v2e(ones.unsqueeze(-1)).squeeze(-1)
 
     def _degree_dtype(self, dtype: torch.dtype | None) -> torch.dtype:
-        degree_dtype = self.dtype or dtype or torch.get_default_dtype()
-        if dtype is not None:
-            degree_dtype = torch.promote_types(degree_dtype, dtype)
-        return degree_dtype
+        # bfloat16 cannot count beyond 256.
+        degree_dtype = torch.promote_types(self.dtype or torch.float32, torch.float32)
+        return degree_dtype if dtype is None else torch.promote_types(degree_dtype, dtype)
+
+    def _keep(self, key: object, compute: Callable[[], _Value]) -> _Value:
+        """The value computed before under ``key``, if it would come out the same now."""
+        state = self._state()
+        if state is None:
+            return compute()
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != state:
+            kept = self._kept[key] = (state, compute())
+        value: _Value = kept[1]
+        return value
+
+    def _state(self) -> _State | None:
+        """What kept values depend on; None where nothing may be kept.
+
+        The graph from a leaf to a kept value would be freed by the first backward. A value computed
+        without gradients or in inference mode does not serve outside of it.
+        """
+        if not is_eager():
+            return None
+        tensors = list(_stored_values(self))
+        grad = torch.is_grad_enabled()
+        if grad and any(tensor.requires_grad and tensor.is_leaf for tensor in tensors):
+            return None
+        versions = [(id(t), -1 if t.is_inference() else t._version) for t in tensors]
+        return (grad, torch.is_inference_mode_enabled(), *versions)
 
     def _ones(self, size: int, dtype: torch.dtype) -> Tensor:
         batch = () if self.batch_size is None else (self.batch_size,)
@@ -270,8 +297,18 @@ class Incidence(ABC):
         if batch is None and x.dim() == 3:  # one hypergraph for all samples
             samples, _, channels = x.shape
             shared = product(x.transpose(0, 1).reshape(size, samples * channels))
-            return shared.view(-1, samples, channels).transpose(0, 1)
+            return shared.reshape(shared.shape[0], samples, channels).transpose(0, 1)
         return product(x)
+
+
+def _stored_values(operator: Incidence) -> Iterator[Tensor]:
+    """Every floating tensor that an operator and its parts store."""
+    for attribute in vars(operator).values():
+        for item in attribute if isinstance(attribute, tuple) else (attribute,):
+            if isinstance(item, Incidence):
+                yield from _stored_values(item)
+            elif isinstance(item, Tensor) and item.is_floating_point():
+                yield item
 
 
 class MemberIncidence(Incidence):
@@ -298,3 +335,24 @@ class MemberIncidence(Incidence):
         dense = value.new_zeros(samples * self.num_nodes * self.num_edges)
         dense = dense.index_add(0, node * self.num_edges + column, value)
         return dense.view(self.shape)
+
+
+def check_fit(x: Tensor, hypergraph: Incidence) -> Tensor:
+    """Return features [N, C] or [B, N, C] if an operator applies to them, raise otherwise."""
+    num_nodes, samples = x.shape[-2], hypergraph.batch_size
+    if hypergraph.num_nodes != num_nodes:
+        raise ValueError(
+            f"`hypergraph` must have as many vertices as `x` has rows, {num_nodes}, "
+            f"got {hypergraph.num_nodes}; pass num_nodes={num_nodes} when building it"
+        )
+    if samples is not None and (x.dim() != 3 or x.shape[0] != samples):
+        raise ValueError(
+            f"`x` must have shape [{samples}, {num_nodes}, C] to go with a batch of {samples} "
+            f"hypergraphs, got {list(x.shape)}"
+        )
+    if hypergraph.device != x.device:
+        raise ValueError(
+            f"`hypergraph` must be on the device of `x`, {x.device}, got {hypergraph.device}; "
+            "move it with .to(x.device)"
+        )
+    return x

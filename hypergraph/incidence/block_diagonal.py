@@ -6,7 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_integer
+from hypergraph._checks import check_integer, is_eager
+from hypergraph.incidence._composite import widest_dtype
 from hypergraph.incidence.base import Incidence, TensorMap
 
 
@@ -25,6 +26,14 @@ class BlockDiagonal(Incidence):
 
     def __init__(self, blocks: Sequence[Incidence], batch: Tensor) -> None:
         batch = check_integer("batch", batch)
+        if batch.dim() != 1 or (is_eager() and batch.numel() and int(batch.min()) < 0):
+            raise ValueError(
+                "`batch` must have shape [num_nodes] and no negative entry, "
+                f"got shape {list(batch.shape)}"
+            )
+        if any(not isinstance(block, Incidence) for block in blocks):
+            kinds = sorted({type(block).__name__ for block in blocks})
+            raise TypeError(f"`blocks` must hold incidence operators, got {', '.join(kinds)}")
         counts = torch.bincount(batch, minlength=len(blocks)).tolist()
         sizes = [block.num_nodes for block in blocks]
         if not blocks or sizes != counts or any(b.batch_size is not None for b in blocks):
@@ -51,8 +60,8 @@ class BlockDiagonal(Incidence):
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype of the blocks; None if they store no values."""
-        return next((block.dtype for block in self.blocks if block.dtype is not None), None)
+        """The widest dtype among the blocks; None if they store no values."""
+        return widest_dtype([block.dtype for block in self.blocks])
 
     def to_dense(self) -> Tensor:
         """H, [N, M] with zeros between the blocks."""
@@ -60,7 +69,7 @@ class BlockDiagonal(Incidence):
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""
-        if x.dim() == 3:
+        if x.dim() != 2 or x.shape[0] != self.num_nodes:  # shared, or wrong: checked there
             return super().v2e_with_degree(x)
         pieces = x[self._order].split(self._node_sizes)
         pairs = [b.v2e_with_degree(p) for b, p in zip(self.blocks, pieces, strict=True)]

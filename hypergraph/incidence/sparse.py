@@ -1,5 +1,6 @@
 """Incidence as a list of (vertex, hyperedge) pairs."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -12,6 +13,7 @@ from hypergraph._checks import (
     check_integer,
     check_non_negative,
 )
+from hypergraph._numerics import ordinary_tensors
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
 from hypergraph_kernels import Segments, segment_matmul, segments_from
 
@@ -93,7 +95,7 @@ class Hypergraph(MemberIncidence):
             tensor([2., 0.])
         """
         lists = [list(edge) for edge in edges]
-        nodes = [node for edge in lists for node in edge]
+        nodes = [_vertex(node) for edge in lists for node in edge]
         numbers = [number for number, edge in enumerate(lists) for _ in edge]
         index = torch.tensor([nodes, numbers], dtype=torch.long).view(2, -1)
         return cls(index, num_nodes, len(lists), hyperedge_weight)
@@ -110,6 +112,8 @@ class Hypergraph(MemberIncidence):
         if not isinstance(matrix, Tensor) or matrix.dim() != 2:
             shape = list(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
             raise ValueError(f"`matrix` must be a tensor [num_nodes, num_edges], got {shape}")
+        if matrix.dtype != torch.bool:
+            check_non_negative("matrix", matrix)
         nodes, edges = matrix.nonzero(as_tuple=True)
         values: Tensor | None = matrix[nodes, edges]
         assert values is not None
@@ -190,15 +194,17 @@ class Hypergraph(MemberIncidence):
     @property
     def _by_edge(self) -> Segments:
         if self._edge_segments is None:
-            node, edge = self.hyperedge_index
-            self._edge_segments = segments_from(edge, node, self.num_edges)
+            with ordinary_tensors():
+                node, edge = self.hyperedge_index
+                self._edge_segments = segments_from(edge, node, self.num_edges)
         return self._edge_segments
 
     @property
     def _by_node(self) -> Segments:
         if self._node_segments is None:
-            node, edge = self.hyperedge_index
-            self._node_segments = segments_from(node, edge, self.num_nodes)
+            with ordinary_tensors():
+                node, edge = self.hyperedge_index
+                self._node_segments = segments_from(node, edge, self.num_nodes)
         return self._node_segments
 
     def _map(self, function: TensorMap) -> Self:
@@ -214,6 +220,15 @@ class Hypergraph(MemberIncidence):
     def _details(self) -> str:
         extra = ", weighted members" if self.incidence_weight is not None else ""
         return f", nnz={self.hyperedge_index.shape[1]}{extra}"
+
+
+def _vertex(node: object) -> int:
+    try:
+        return operator.index(node)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"`edges` must hold integer vertex numbers, got {node!r}; number the vertices from 0"
+        ) from None
 
 
 def _size(name: str, given: int | None, index: Tensor) -> int:

@@ -58,7 +58,6 @@ class Streamed(Incidence):
         self.p, self.q = p.to(dtype), q.to(dtype)
         self.function: StreamedFunction = function
         self.axis: SoftmaxAxis = axis
-        self._normalised: tuple[Tensor, Tensor] | None = None
         batch_size = p.shape[0] if p.dim() == 3 else None
         super().__init__(p.shape[-2], q.shape[-2], batch_size, hyperedge_weight)
 
@@ -108,9 +107,7 @@ class Streamed(Incidence):
         """P and Q; a softmax is exp with one more channel that subtracts the normaliser."""
         p, q = self.p, self.q
         if self.function == "softmax":
-            if self._normalised is None:
-                self._normalised = self._with_normaliser()
-            p, q = self._normalised
+            p, q = self._keep("normalised", self._with_normaliser)
         return p.to(dtype), q.to(dtype)
 
     def _with_normaliser(self) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from hypergraph._checks import (
     check_non_negative,
     check_positive_int,
 )
+from hypergraph._numerics import ordinary_tensors
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
 from hypergraph_kernels import Segments, segment_matmul, segments_from
 
@@ -58,7 +59,7 @@ class NeighborTable(MemberIncidence):
             )
         if num_nodes is None:
             num_nodes = int(index.max()) + 1 if index.numel() else 0
-        elif num_nodes != 0:
+        elif isinstance(num_nodes, bool) or num_nodes != 0 or not isinstance(num_nodes, int):
             check_positive_int("num_nodes", num_nodes)
         check_index_range("index", index, num_nodes, "num_nodes")
         if weights is not None:
@@ -70,8 +71,9 @@ class NeighborTable(MemberIncidence):
                 )
             check_non_negative("weights", weights)
         if mask is not None:
-            if mask.dtype != torch.bool:
-                raise TypeError(f"`mask` must be bool, got {mask.dtype}; pass mask != 0")
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise TypeError(f"`mask` must be bool, got {kind}; pass a tensor mask != 0")
             if mask.shape != index.shape:
                 raise ValueError(
                     f"`mask` must have the shape of `index`, {list(index.shape)}, "
@@ -156,23 +158,25 @@ class NeighborTable(MemberIncidence):
     @property
     def _by_edge(self) -> Segments:
         if self._edge_segments is None:
-            index, width = self.index, self.index.shape[-1]
-            if self.batch_size is not None:
-                first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
-                index = index + first[:, None, None]
-            offsets = torch.arange(self._num_rows + 1, device=self.device) * width
-            self._edge_segments = Segments(index.flatten(), offsets, None)
+            with ordinary_tensors():
+                index, width = self.index, self.index.shape[-1]
+                if self.batch_size is not None:
+                    first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
+                    index = index + first[:, None, None]
+                offsets = torch.arange(self._num_rows + 1, device=self.device) * width
+                self._edge_segments = Segments(index.flatten(), offsets, None)
         return self._edge_segments
 
     @property
     def _by_node(self) -> Segments:
         if self._node_segments is None:
             samples = 1 if self.batch_size is None else self.batch_size
-            slots = torch.arange(self._flat_index.shape[0], device=self.device)
-            hyperedge = slots // max(self.index.shape[-1], 1)
-            self._node_segments = segments_from(
-                self._flat_index, hyperedge, samples * self.num_nodes
-            )
+            with ordinary_tensors():
+                slots = torch.arange(self._flat_index.shape[0], device=self.device)
+                hyperedge = slots // max(self.index.shape[-1], 1)
+                self._node_segments = segments_from(
+                    self._flat_index, hyperedge, samples * self.num_nodes
+                )
         return self._node_segments
 
     def _map(self, function: TensorMap) -> Self:

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_non_negative
+from hypergraph._checks import check_non_negative, check_non_negative_number
 from hypergraph.incidence._composite import Composite, check_parts, widest_dtype
 from hypergraph.incidence.base import Incidence, TensorMap
 
@@ -109,8 +109,8 @@ class WeightedSum(Composite):
                 expected = " or ".join(str(list(shape)) for shape in shapes)
                 raise ValueError(f"`{name}` must have shape {expected}, got {list(value.shape)}")
             check_non_negative(name, value)
-        elif not value >= 0:
-            raise ValueError(f"`{name}` must be non-negative, got {value}")
+        else:
+            check_non_negative_number(name, value)
 
     def _map(self, function: TensorMap) -> Self:
         weight = self.hyperedge_weight
@@ -122,10 +122,13 @@ class WeightedSum(Composite):
 
     def _details(self) -> str:
         shown = [
-            "tensor" if isinstance(c, Tensor) and c.dim() else f"{float(c):.4g}"
-            for c in self.coefficients
+            "tensor" if isinstance(c, Tensor) and c.dim() else _number(c) for c in self.coefficients
         ]
         return f", coefficients=[{', '.join(shown)}]{super()._details()}"
+
+
+def _number(value: float | Tensor) -> str:
+    return f"{value.item() if isinstance(value, Tensor) else value:.4g}"
 
 
 def scaled(part: Incidence, coefficient: float | Tensor) -> WeightedSum:
@@ -136,5 +139,5 @@ def scaled(part: Incidence, coefficient: float | Tensor) -> WeightedSum:
 
 
 def mean_node_degree(part: Incidence, dtype: torch.dtype | None = None) -> Tensor:
-    """Mean weighted vertex degree, a scalar or [B]."""
-    return part.node_degree(dtype).mean(-1)
+    """Mean weighted vertex degree, a scalar or [B]; 0 without vertices."""
+    return part.node_degree(dtype).sum(-1) / max(part.num_nodes, 1)

@@ -54,9 +54,11 @@ class DynamicHGConv(nn.Module):
         super().__init__()
         if construction is None:
             construction = KNN(k, metric, threshold, weighting)
-        elif not callable(construction):
+        elif isinstance(construction, type) or not callable(construction):
+            kind = construction if isinstance(construction, type) else type(construction)
             raise TypeError(
-                f"`construction` must be a module x -> incidence, got {type(construction).__name__}"
+                f"`construction` must be a module x -> incidence, got {kind.__name__}; "
+                "pass an instance, for example KNN(k=5)"
             )
         self.construction = construction
         self.conv = HGNNConv(in_channels, out_channels, bias)

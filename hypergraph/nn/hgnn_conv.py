@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from hypergraph._checks import check_features, check_positive_int
+from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
 from hypergraph._numerics import inverse_power, propagation_dtype
 from hypergraph.incidence import Hypergraph, Incidence
+from hypergraph.incidence.base import check_fit
 
 
 class HGNNConv(nn.Module):
@@ -68,8 +69,8 @@ class HGNNConv(nn.Module):
             ValueError, TypeError: the features and the hypergraph do not fit.
         """
         x = check_features(x, self.in_channels)
-        hypergraph = as_incidence(hypergraph, x)
-        return hgnn_propagate(self.theta(x), hypergraph)
+        check_layer_dtype(x, self.theta.weight)
+        return hgnn_propagate(self.theta(x), as_incidence(hypergraph, x))
 
     def extra_repr(self) -> str:
         """Show the sizes."""
@@ -78,17 +79,21 @@ class HGNNConv(nn.Module):
 
 def hgnn_propagate(
     z: Tensor,  # [N, C] or [B, N, C]
-    hypergraph: Incidence,
+    hypergraph: Incidence | Tensor,
 ) -> Tensor:
     """Smooth features over a hypergraph: ``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 Z``.
 
     Args:
         z: [N, C] or [B, N, C].
-        hypergraph: an operator over N vertices.
+        hypergraph: an operator over N vertices, or a ``hyperedge_index`` [2, nnz].
 
     Returns:
         The shape and dtype of z; computed in at least float32.
+
+    Raises:
+        ValueError, TypeError: the features and the hypergraph do not fit.
     """
+    hypergraph = as_incidence(hypergraph, check_features(z))
     with torch.autocast(z.device.type, enabled=False):
         features = z.to(propagation_dtype(z))
         root = inverse_power(hypergraph.node_degree(features.dtype), -0.5).unsqueeze(-1)
@@ -100,23 +105,12 @@ def hgnn_propagate(
 
 def as_incidence(hypergraph: object, x: Tensor) -> Incidence:
     """Return an operator over the vertices of ``x``, made from an index tensor if need be."""
-    num_nodes = x.shape[-2]
     if isinstance(hypergraph, Tensor):
-        return Hypergraph(hypergraph, num_nodes)
+        hypergraph = Hypergraph(hypergraph, x.shape[-2])
     if not isinstance(hypergraph, Incidence):
         raise TypeError(
             "`hypergraph` must be an incidence operator or a `hyperedge_index` tensor [2, nnz], "
             f"got {type(hypergraph).__name__}"
         )
-    if hypergraph.num_nodes != num_nodes:
-        raise ValueError(
-            f"`hypergraph` must have as many vertices as `x` has rows, {num_nodes}, "
-            f"got {hypergraph.num_nodes}; pass num_nodes={num_nodes} when building it"
-        )
-    samples = hypergraph.batch_size
-    if samples is not None and (x.dim() != 3 or x.shape[0] != samples):
-        raise ValueError(
-            f"`x` must have shape [{samples}, {num_nodes}, C] to go with a batch of {samples} "
-            f"hypergraphs, got {list(x.shape)}"
-        )
+    check_fit(x, hypergraph)
     return hypergraph

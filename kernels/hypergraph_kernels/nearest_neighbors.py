@@ -1,6 +1,6 @@
 """Exact k nearest neighbours in tiles, with one rule for ties."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +40,13 @@ def nearest_neighbors(
 
     Distances come from matrix products, tile by tile. Where two candidates differ by less than the
     rounding of such a product, their distances are computed again pair by pair, so that equal rows
-    tie exactly and the lower index wins. While ``torch.compile`` traces, that second look is left
-    out: only bitwise equal distances count as ties.
+    tie exactly and the lower index wins; so are distances as close to the threshold. While
+    ``torch.compile`` traces, that second look is left out: only bitwise equal distances count as
+    ties.
 
     Args:
-        x: [n, channels]; float16 and bfloat16 are searched in float32.
+        x: [n, channels], finite (not checked), of any magnitude; float16 and bfloat16 are searched
+            in float32.
         k: neighbours wanted, the row itself included; clamped to n.
         metric: the distance.
         threshold: neighbours farther than this are marked in ``kept``; never the row itself.
@@ -52,11 +54,16 @@ def nearest_neighbors(
 
     Returns:
         Neighbours; no gradient flows through them.
+
+    Raises:
+        ValueError, TypeError: a shape, dtype or setting does not fit.
     """
+    _check(x, k, metric)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         n = x.shape[0]
         k = min(k, n)
         points = x.to(torch.promote_types(x.dtype, torch.float32))
+        points, unit = _scaled(points, metric)
         if metric == "cosine":
             points = F.normalize(points, dim=-1, eps=torch.finfo(points.dtype).tiny)
         # Distances of differences do not depend on the origin, but their rounding does.
@@ -66,6 +73,7 @@ def nearest_neighbors(
         rows = max(16, _TILE_ELEMENTS // max(1, n))
         for start in range(0, n, rows):
             tile = _tile(centred, squares, slice(start, min(start + rows, n)), metric)
+            tile.diagonal(start).fill_(0)
             if with_row_mean:
                 means.append(_row_mean(tile, metric))
             tile.diagonal(start).fill_(-torch.inf)  # first, whatever else is at distance 0
@@ -73,8 +81,8 @@ def nearest_neighbors(
             if torch.compiler.is_compiling():
                 near, ordinal = _select_static(tile, k)
             else:
-                ordinal_limit = None if threshold is None else _ordinal(threshold, metric)
-                near, ordinal = _select(tile, k, rounding, ordinal_limit, points, start, metric)
+                limit = None if threshold is None else _ordinal(threshold / unit, metric)
+                near, ordinal = _select(tile, k, rounding, limit, points, start, metric)
             index.append(near)
             distance.append(ordinal)
         if not index:
@@ -86,19 +94,57 @@ def nearest_neighbors(
             dist = dist.clamp_min(0)
         own = -points.square().sum(-1) if metric == "dot" else points.new_zeros(n)
         dist[:, 0] = own
+        dist = dist * unit
         kept = torch.ones_like(near, dtype=torch.bool)
         if threshold is not None:
             kept = dist <= threshold
         kept[:, 0] = True
         missing = ~kept
         near = torch.where(missing, near[:, :1], near)
-        row_mean = torch.cat(means) if with_row_mean else points.new_zeros(n)
+        row_mean = torch.cat(means) * unit if with_row_mean else points.new_zeros(n)
         return Neighbors(near, dist, kept, row_mean)
 
 
-def _ordinal(threshold: float, metric: Metric) -> float:
+def _check(x: Tensor, k: int, metric: Metric) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"`x` must be a floating-point tensor, got {kind}")
+    if x.dim() != 2:
+        raise ValueError(
+            f"`x` must have shape [n, channels], got {list(x.shape)}; loop over batches"
+        )
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}")
+    if metric not in get_args(Metric):
+        expected = ", ".join(repr(choice) for choice in get_args(Metric))
+        raise ValueError(f"`metric` must be one of {expected}, got {metric!r}")
+
+
+def _scaled(points: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Points whose squares neither overflow nor vanish, and the unit of their distances.
+
+    The scale is a power of two, so that nothing is rounded: one per row for ``"cosine"``, whose
+    distances do not depend on it, and one for all rows otherwise.
+    """
+    unit = points.new_ones(())
+    if points.numel() == 0:
+        return points, unit
+    sizes = points.abs()
+    largest = sizes.amax(-1, keepdim=True) if metric == "cosine" else sizes.amax()
+    # Half the exponent twice: its power of two may itself be out of range.
+    half = torch.frexp(largest).exponent.div(2, rounding_mode="floor")
+    root = torch.ldexp(torch.ones_like(largest), half)
+    points = points / root / root
+    if metric == "euclidean":
+        unit = root * root
+    elif metric == "dot":
+        unit = (root * root).square()
+    return points, unit
+
+
+def _ordinal(threshold: Tensor, metric: Metric) -> Tensor:
     """The threshold in what tiles hold: the squared distance for ``"euclidean"``."""
-    return threshold * abs(threshold) if metric == "euclidean" else threshold
+    return threshold * threshold.abs() if metric == "euclidean" else threshold
 
 
 def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: Metric) -> Tensor:
@@ -130,7 +176,7 @@ def _select(
     tile: Tensor,  # [rows, n]
     k: int,
     rounding: Tensor,  # [rows]
-    limit: float | None,
+    limit: Tensor | None,
     points: Tensor,
     start: int,
     metric: Metric,
@@ -158,7 +204,10 @@ def _select(
     gaps = distance[:, 1:k].diff(dim=-1)
     beyond = distance[:, k:] - distance[:, k - 1 : k]
     gaps = torch.cat([gaps, beyond], -1)
-    unclear = ((gaps > 0) & (gaps <= rounding[:, None])).any(-1).nonzero().squeeze(-1)
+    close = ((gaps > 0) & (gaps <= rounding[:, None])).any(-1)
+    if limit is not None:
+        close |= ((distance[:, 1:k] - limit).abs() <= rounding[:, None]).any(-1)
+    unclear = close.nonzero().squeeze(-1)
     if unclear.numel():
         exact = _exact_ordinals(points, itself[unclear], index[unclear], distance[unclear], metric)
         again = index[unclear]
@@ -181,9 +230,11 @@ def _exact_ordinals(
         a, b = points[rows[w]], points[columns[w, s]]
         if metric == "euclidean":
             values.append((a - b).square().sum(-1))
+        elif metric == "cosine":  # of unit vectors: exactly 0 for equal rows, unlike 1 - cos
+            zero = ~(a.any(-1) & b.any(-1))
+            values.append(torch.where(zero, 1, (a - b).square().sum(-1) / 2))
         else:
-            products = (a * b).sum(-1)
-            values.append(1 - products if metric == "cosine" else -products)
+            values.append(-(a * b).sum(-1))
     if values:
         exact[which, slot] = torch.cat(values)
     return exact

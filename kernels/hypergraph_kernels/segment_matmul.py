@@ -117,6 +117,10 @@ def _pair_dots(a: Tensor, b: Tensor, segments: Segments) -> Tensor:
     index, offsets, order = segments
     if index.numel() == 0 or a.shape[1] == 0:
         return a.new_zeros(index.shape[0])
+    if torch.is_inference_mode_enabled():  # which records no gradients
+        with torch.inference_mode(False):
+            copies = [None if t is None else t.clone() for t in segments]
+            return _pair_dots(a.clone(), b.clone(), Segments(*copies))  # type: ignore[arg-type]
     # The gradient of embedding_bag with respect to its weights is this product, and is eight times
     # faster than gathering both sides (6144 x 25 pairs of 128 channels).
     with torch.enable_grad():

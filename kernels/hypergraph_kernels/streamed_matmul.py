@@ -1,7 +1,7 @@
 """Products with ``f(P Q^T)`` computed tile by tile: O(N M) work, O(N + M) memory."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -33,7 +33,17 @@ def streamed_matmul(
         [batch, N, channels]. Differentiable once with respect to ``p``, ``q`` and ``x``; the
         backward recomputes the tiles (2 N M (2d + 2 channels) multiply-adds). The derivative of
         ``abs`` at 0 is taken as 0.
+
+    Raises:
+        ValueError: a shape or the function does not fit.
     """
+    if function not in get_args(Elementwise):
+        raise ValueError(f"`function` must be one of 'abs', 'exp', got {function!r}")
+    _check_factors(p, q)
+    if x.dim() != 3 or x.shape[:2] != q.shape[:2]:
+        raise ValueError(
+            f"`x` must have shape [{q.shape[0]}, {q.shape[1]}, channels], got {list(x.shape)}"
+        )
     out: Tensor = _StreamedMatmul.apply(p, q, x, function)
     return out
 
@@ -50,9 +60,22 @@ def streamed_logsumexp(
 
     Returns:
         [batch, N]; differentiable once.
+
+    Raises:
+        ValueError: a shape does not fit.
     """
+    _check_factors(p, q)
     out: Tensor = _StreamedLogSumExp.apply(p, q)
     return out
+
+
+def _check_factors(p: Tensor, q: Tensor) -> None:
+    if p.dim() != 3:
+        raise ValueError(f"`p` must have shape [batch, N, d], got {list(p.shape)}")
+    if q.dim() != 3 or q.shape[0] != p.shape[0] or q.shape[2] != p.shape[2]:
+        raise ValueError(
+            f"`q` must have shape [{p.shape[0]}, M, {p.shape[2]}], got {list(q.shape)}"
+        )
 
 
 def _row_tiles(p: Tensor, q: Tensor) -> Iterator[slice]:

@@ -35,6 +35,17 @@ def literal(cc: CrossCorrelation, x: Tensor) -> Tensor:
     return matrix / matrix.square().mean().sqrt()
 
 
+def literal_factors(cc: CrossCorrelation, x: Tensor) -> Tensor:
+    """P = Psi Lambda and Q = Omega^T Psi, each divided by its RMS, through a softmax over rank."""
+    psi = x @ cc.psi.weight.T + cc.psi.bias
+    psi = psi - psi.mean(0)
+    p = psi * (x.mean(0) @ cc.metric.weight.T + cc.metric.bias)
+    assert cc.omega is not None and cc.log_scale is not None
+    q = (x @ cc.omega.weight.T).T @ psi
+    p, q = ((f / f.square().mean().sqrt() * cc.log_scale.exp()).softmax(-1) for f in (p, q))
+    return p @ q.T
+
+
 @pytest.mark.parametrize("settings", [*SETTINGS, {"omega": "tied"}], ids=str)
 @pytest.mark.parametrize("shape", [(11, 6), (3, 11, 6)], ids=str)
 def test_equals_equation_3(settings: dict, shape: tuple[int, ...]) -> None:
@@ -48,9 +59,8 @@ def test_equals_equation_3(settings: dict, shape: tuple[int, ...]) -> None:
             expected = expected.abs()
         elif cc.nonneg == "softmax":
             expected = expected.softmax(-1 if cc.axis == "edges" else -2)
-        else:  # factors: same P and Q, each through a softmax
-            assert (got > 0).all() and (got < 1).all()
-            continue
+        else:
+            expected = literal_factors(cc, sample)
         assert_close(got, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -107,6 +117,26 @@ def test_equal_vertices_give_finite_gradients(settings: dict) -> None:
         HGNNConv(6, 3).to(F64)(x, cc(x)).square().sum().backward()
         grads = [x.grad, *(p.grad for p in cc.parameters() if p.grad is not None)]
         assert all(g is not None and g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("value", [0.1, 1.0, 1000.0])
+def test_equal_vertices_have_no_correlations_in_float32_either(value: float) -> None:
+    x = (torch.randn(1, 64) + value).expand(300, 64)
+    assert (CrossCorrelation(64, 8)(x).to_dense() == 0).all()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("kind", ["missing", "none", "batch"])
+def test_no_vertices_give_finite_gradients(settings: dict, kind: str) -> None:
+    cc, conv = make(**settings), HGNNConv(6, 3).to(F64)
+    x = torch.randn(4, 6, dtype=F64)
+    if kind == "missing":
+        h = cc(x, torch.tensor([0, 0, 2, 2]))
+    else:
+        x = x[:0] if kind == "none" else x.new_zeros(2, 0, 6)
+        h = cc(x)
+    conv(x, h).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in cc.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -169,6 +199,7 @@ def test_autocast_keeps_the_incidence_in_float32() -> None:
         (lambda: CrossCorrelation(4, omega="conv"), "`omega` must be one of 'linear', 'tied'"),
         (lambda: CrossCorrelation(4, axis="rows"), "`axis` must be one of"),
         (lambda: CrossCorrelation(4, temperature=0), "`temperature` must be positive"),
+        (lambda: CrossCorrelation(4, temperature=float("inf")), "`temperature` must be .* finite"),
         (lambda: CrossCorrelation(4, 8, omega="tied"), "`num_edges` goes with omega='linear'"),
         (lambda: CrossCorrelation(4)(torch.ones(3, 5)), r"`x` must have 4 channels .*\[3, 5\]"),
     ],

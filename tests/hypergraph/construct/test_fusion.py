@@ -129,8 +129,45 @@ def test_a_part_without_degree_stays_zero() -> None:
     assert zero.grad is not None and zero.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("mode", ["concat", "sum"])
+def test_samples_without_vertices(mode: str) -> None:
+    fusion, conv = Fusion([KNN(3), tied()], mode), HGNNConv(6, 5).to(F64)
+    x = torch.randn(4, 6, dtype=F64)
+    batch = torch.tensor([0, 0, 2, 2])
+    out = conv(x, fusion(x, batch))
+    assert_close(out, conv(x, fusion(x, batch.clamp_max(1))))
+    assert conv(x[:0], fusion(x[:0])).shape == (0, 5)
+    assert conv(x[:0], fusion(x[:0], batch[:0])).shape == (0, 5)
+    assert conv(x.new_ones(2, 0, 6), fusion(x.new_ones(2, 0, 6))).shape == (2, 0, 5)
+
+
+def test_asking_for_shares_leaves_the_gradients_alone() -> None:
+    fusion, conv, x = Fusion([KNN(4), linear()]), HGNNConv(6, 3).to(F64), torch.randn(9, 6)
+    x = x.to(F64)
+    grads = []
+    for asked in (False, True):
+        h = fusion(x)
+        if asked:
+            part_shares(h, x)
+        loss = conv(x, h).square().sum()
+        grads.append(torch.autograd.grad(loss, list(fusion.parameters())))
+    assert_close(*grads)
+
+
+def test_repr_shows_learned_scales_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    assert "coefficients=[" in repr(Fusion([KNN(4), linear()])(torch.randn(9, 6, dtype=F64)))
+    assert not recwarn.list
+
+
 def test_bad_input_is_named() -> None:
     one = Dense(torch.ones(4, 2))
+    for bad in ([], ["knn"]):
+        with pytest.raises(TypeError, match="`constructions` must hold modules"):
+            Fusion(bad)
+    with pytest.raises(ValueError, match="`weights` must be non-negative and finite, got inf"):
+        fuse([one, one], weights=(1, float("inf")))
+    with pytest.raises(ValueError, match="`x` must have shape .3, 4, C"):
+        part_shares(fuse([Dense(torch.ones(3, 4, 2))]), torch.ones(4, 2))
     with pytest.raises(ValueError, match="`mode` must be one of 'concat', 'sum'"):
         Fusion([KNN(2)], "mean")
     with pytest.raises(ValueError, match="`weights` must have one entry per part, 2, got 1"):

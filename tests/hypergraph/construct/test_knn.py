@@ -190,6 +190,34 @@ def test_no_tile_is_as_large_as_all_distances(monkeypatch: pytest.MonkeyPatch) -
     assert rows(table) == neighbors(x, 6, "cosine", None)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("size", [1e-25, 1e-21, 1e18, 1e25])
+def test_the_size_of_the_features_does_not_matter(metric: str, size: float) -> None:
+    """Squares of float32 features overflow from 1e19 and vanish below 1e-19."""
+    x = torch.randn(40, 6, dtype=F64)
+    got = KNN(5, metric)((x * size).float())
+    assert got.index.tolist() == KNN(5, metric)(x).index.tolist()
+    if metric != "dot":
+        knn = KNN(5, metric, weighting="rbf", differentiable=metric == "cosine")
+        assert_close(knn((x * size).float()).weights, knn(x.float()).weights, rtol=1e-4, atol=1e-4)
+    assert KNN(5, "euclidean", 1e30)(x.float()).shape == (40, 40)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_equal_rows_are_within_a_threshold_of_zero(metric: str) -> None:
+    for _ in range(30):
+        x = 10 * torch.randn(40, 37)
+        x[5] = x[0]
+        expected = [[v] for v in range(40)]
+        expected[0], expected[5] = [0, 5], [5, 0]
+        assert rows(KNN(3, metric, 0.0)(x)) == expected
+
+
+def test_the_mean_distance_counts_a_zero_row_itself_as_zero() -> None:
+    x = torch.cat([torch.zeros(1, 3), torch.randn(4, 3)])
+    assert_close(nearest_neighbors(x, 3, with_row_mean=True).row_mean[0], torch.tensor(0.8))
+
+
 # ---- weights
 
 
@@ -215,7 +243,8 @@ def test_rbf_weights_of_equal_points_are_one(metric: str) -> None:
         weights = KNN(4, metric, weighting="rbf")(x).weights
         assert weights is not None
         if metric == "cosine" and not x.any():  # zero vectors are at distance 1
-            assert_close(weights[:, 0], torch.ones(5)) and (weights <= 1).all()
+            assert_close(weights[:, 0], torch.ones(5))
+            assert (weights[:, 1:] < 0.5).all()
         else:
             assert_close(weights, torch.ones_like(weights), rtol=1e-4, atol=1e-4)
 
@@ -240,6 +269,13 @@ def test_gradients_are_finite_at_equal_and_zero_points(metric: str) -> None:
     assert table.weights is not None
     table.weights.square().sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_differentiable_weights_in_inference_mode() -> None:
+    x, knn = torch.randn(9, 3), KNN(4, weighting="rbf", differentiable=True)
+    with torch.inference_mode():
+        weights = knn(x).weights
+    assert_close(weights, knn(x).weights)
 
 
 def test_plain_search_leaves_no_graph() -> None:
@@ -287,6 +323,12 @@ def test_members_can_be_listed() -> None:
         (lambda: KNN(2, "dot", weighting="rbf"), ValueError, "`weighting='rbf'` needs a distance"),
         (lambda: KNN(2, threshold=float("nan")), ValueError, "`threshold` must be a number"),
         (lambda: KNN(2, weighting="rbf", bandwidth=0.0), ValueError, "`bandwidth` must be pos"),
+        (lambda: KNN(2, threshold="a"), TypeError, "`threshold` must be a number, got str"),
+        (lambda: KNN(2, bandwidth=1.0), ValueError, "`bandwidth` goes with weighting='rbf'"),
+        (lambda: nearest_neighbors(torch.ones(3, 2), 2, "l1"), ValueError, "`metric` must be one"),
+        (lambda: nearest_neighbors(torch.ones(3, 2), 0), ValueError, "`k` must be at least 1"),
+        (lambda: nearest_neighbors(torch.ones(1, 3, 2), 2), ValueError, "`x` must have shape .n"),
+        (lambda: nearest_neighbors(torch.ones(3, 2).long(), 2), TypeError, "`x` must be a float"),
         (lambda: KNN(2, differentiable=True), ValueError, "`differentiable=True` needs"),
         (lambda: KNN(2)(torch.full((3, 2), torch.nan)), ValueError, "`x` must be finite"),
         (lambda: KNN(2)(torch.tensor([[torch.inf]])), ValueError, "`x` must be finite"),

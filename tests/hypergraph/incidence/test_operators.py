@@ -20,6 +20,7 @@ from hypergraph import (
     Streamed,
     WeightedSum,
 )
+from hypergraph_kernels import streamed_matmul
 
 F64 = torch.float64
 NODES, EDGES, SAMPLES = 9, 6, 3
@@ -272,6 +273,18 @@ def test_weights_of_members_get_gradients() -> None:
             "`parts` of a weighted sum must have no hyperedge weights",
         ),
         (
+            lambda: BlockDiagonal([Dense(torch.ones(3, 2))], torch.tensor([0, 0, -1])),
+            "`batch` must have shape .* no negative entry",
+        ),
+        (
+            lambda: _blocks(None, F64).v2e_with_degree(torch.ones(10, 2)),
+            "`x` must have shape .num_nodes=9",
+        ),
+        (
+            lambda: streamed_matmul(*[torch.ones(1, 2, 2)] * 3, "relu"),
+            "`function` must be one of 'abs', 'exp', got 'relu'",
+        ),
+        (
             lambda: BlockDiagonal([Dense(torch.ones(3, 2))], torch.tensor([0, 0])),
             "`blocks` must be single hypergraphs",
         ),
@@ -289,6 +302,15 @@ def test_bad_input_is_named(build: Callable[[], Incidence], message: str) -> Non
         (lambda: Dense(torch.ones(2, 2, dtype=torch.long)), "`matrix` must be floating point"),
         (lambda: NeighborTable(torch.ones(2, 2)), "`index` must hold integers"),
         (lambda: NeighborTable(torch.tensor([[0]]), mask=torch.ones(1, 1)), "`mask` must be bool"),
+        (
+            lambda: NeighborTable(torch.tensor([[0]]), mask=[[True]]),
+            "`mask` must be bool, got list",
+        ),
+        (lambda: NeighborTable(torch.tensor([[0]]), 1.0), "`num_nodes` must be an int"),
+        (
+            lambda: BlockDiagonal([torch.ones(2, 2)], torch.tensor([0, 0])),
+            "`blocks` must hold incidence operators, got Tensor",
+        ),
         (lambda: Concat([torch.ones(2, 2)]), "`parts` must hold incidence operators"),
     ],
 )

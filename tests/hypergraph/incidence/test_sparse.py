@@ -108,6 +108,7 @@ PAIRS = torch.tensor([[0, 1, 2], [0, 0, 1]])
         ((PAIRS, 3, 2, torch.ones(3)), ValueError, r"`hyperedge_weight` must have shape \[2\]"),
         ((PAIRS, 3, 2, torch.tensor([1.0, -1.0])), ValueError, "`hyperedge_weight` must be non"),
         ((PAIRS, 3, 2, torch.tensor([1.0, torch.nan])), ValueError, "`hyperedge_weight` must be"),
+        ((PAIRS, 3, 2, torch.tensor([1.0, torch.inf])), ValueError, "`hyperedge_weight` .* finite"),
         ((PAIRS, 3, 2, torch.tensor([1, 1])), TypeError, "`hyperedge_weight` must be floating"),
         ((PAIRS, 3, 2, None, torch.ones(2)), ValueError, r"`incidence_weight` .*\[3\]"),
         ((PAIRS, 3, 2, None, -torch.ones(3)), ValueError, "`incidence_weight` must be non-neg"),
@@ -121,6 +122,10 @@ def test_bad_input_is_named(arguments: tuple, error: type[Exception], message: s
 def test_bad_lists_and_matrices_are_named() -> None:
     with pytest.raises(ValueError, match="num_nodes=2"):
         Hypergraph.from_edges([[0, 2]], num_nodes=2)
+    with pytest.raises(TypeError, match="`edges` must hold integer vertex numbers, got 1.7"):
+        Hypergraph.from_edges([[0, 1.7]])
+    with pytest.raises(ValueError, match="`matrix` must be non-negative"):
+        Hypergraph.from_dense(-torch.ones(2, 2))
     with pytest.raises(ValueError, match="`matrix` must be a tensor"):
         Hypergraph.from_dense(torch.ones(3))
     with pytest.raises(ValueError, match="`hypergraphs` must hold at least one"):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import hypergraph_kernels
 from hypergraph import (
     KNN,
     CrossCorrelation,
@@ -63,6 +66,31 @@ def test_a_construction_can_be_given() -> None:
     assert all(p.grad is not None for p in layer.parameters())
     with pytest.raises(TypeError, match="`construction` must be a module"):
         DynamicHGConv(6, 4, construction="knn")
+    with pytest.raises(TypeError, match="`construction` must be .* pass an instance"):
+        DynamicHGConv(6, 4, construction=KNN)
+
+
+def test_no_tensor_is_as_large_as_vertices_squared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In forward and backward of the dual hypergraph, whatever PyTorch allocates."""
+    for name in ("nearest_neighbors", "streamed_matmul"):
+        module = sys.modules[getattr(hypergraph_kernels, name).__module__]
+        monkeypatch.setattr(module, "_TILE_ELEMENTS", 20_000)
+    size, largest = 1000, 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel())
+            return out
+
+    fusion = Fusion([KNN(5, weighting="rbf"), CrossCorrelation(6, rank=4, omega="tied")])
+    layer, x = DynamicHGConv(6, 4, construction=fusion), torch.randn(size, 6, requires_grad=True)
+    with Watch():
+        layer(x).square().sum().backward()
+    assert 5 * size < largest <= size * size // 10
 
 
 def test_permutation_equivariance() -> None:

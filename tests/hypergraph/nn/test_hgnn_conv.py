@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -9,7 +10,16 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch.testing import assert_close
 
-from hypergraph import Concat, Dense, HGNNConv, Hypergraph, LowRank, Streamed, hgnn_propagate
+from hypergraph import (
+    Concat,
+    Dense,
+    HGNNConv,
+    Hypergraph,
+    LowRank,
+    NeighborTable,
+    Streamed,
+    hgnn_propagate,
+)
 from tests.hypergraph.oracle import F64, hgnn, hypergraphs
 
 
@@ -165,6 +175,73 @@ def test_dtypes() -> None:
     assert wide.dtype == F64
 
 
+# ---- one hypergraph, many calls
+
+
+def pairs(weight: Tensor) -> Hypergraph:
+    return Hypergraph(torch.tensor([[0, 1, 1, 2, 3], [0, 0, 1, 1, 1]]), 4, 2, weight)
+
+
+def test_a_learned_weight_can_be_trained() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    conv, h, x = HGNNConv(3, 2), pairs(weight), torch.randn(4, 3)
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        out = conv(x, h)
+        assert_close(out, conv(x, pairs(weight.detach().clone())))
+        out.square().sum().backward()
+        optimiser.step()
+    copy.deepcopy(h)
+
+
+def test_changed_weights_change_the_degrees() -> None:
+    weight = torch.ones(2)
+    h = pairs(weight)
+    h.node_degree()
+    weight.mul_(5)
+    assert h.node_degree().tolist() == [5, 10, 5, 5]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_an_evaluation_before_training_leaves_the_gradients_alone(context) -> None:
+    p, x = torch.randn(4, 3, dtype=F64), torch.randn(4, 2, dtype=F64)
+    weight = torch.rand(4, dtype=F64) + 0.1
+    index = torch.tensor([[0, 1, 1, 2, 3], [0, 0, 1, 1, 3]])
+    tensors = [t.requires_grad_() for t in (p, weight)]
+    grads = []
+    for evaluated in (False, True):
+        table = NeighborTable(index.T, 4, hyperedge_weight=torch.ones(5, dtype=F64))
+        streamed = Streamed(p * 1, p * 1, "softmax", hyperedge_weight=weight * 1)
+        h = Concat([Hypergraph(index, 4, 4, weight), streamed, table])
+        if evaluated:
+            with context():
+                hgnn_propagate(x, h)
+        z = x.clone().requires_grad_()
+        grads.append(torch.autograd.grad(hgnn_propagate(z, h).sin().sum(), [z, *tensors]))
+    assert_close(*grads)
+
+
+def test_degrees_count_beyond_what_half_precision_can() -> None:
+    ones = torch.ones(1000, dtype=torch.bfloat16)
+    h = Hypergraph(torch.zeros(2, 1000, dtype=torch.long), 1, 1, None, ones)
+    assert h.node_degree().tolist() == h.edge_degree().tolist() == [1000]
+
+
+def test_no_samples_and_no_vertices() -> None:
+    conv, h = HGNNConv(3, 2), pairs(torch.ones(2))
+    assert conv(torch.randn(0, 4, 3), h).shape == (0, 4, 2)
+    assert h.v2e(torch.randn(2, 4, 0)).shape == (2, 2, 0)
+
+
+def test_propagation_takes_what_the_layer_takes() -> None:
+    x, index = torch.randn(4, 3), torch.tensor([[0, 1], [0, 0]])
+    assert_close(hgnn_propagate(x, index), hgnn_propagate(x, Hypergraph(index, 4)))
+    for bad in (x, x[None]):
+        with pytest.raises(ValueError, match="`x` must have shape .3, 4, C"):
+            hgnn_propagate(bad, Dense(torch.ones(3, 4, 2)))
+
+
 @pytest.mark.parametrize("graph", ["isolated", "singleton", "weighted", "random"])
 @pytest.mark.parametrize("setting", ["last", "nobias"])
 def test_golden_outputs_of_dhg(shared_dir: Path, graph: str, setting: str) -> None:
@@ -198,6 +275,12 @@ def test_golden_outputs_of_dhg(shared_dir: Path, graph: str, setting: str) -> No
         (lambda c, x: c(x[0], Dense(torch.ones(4, 2))), ValueError, "`x` must have shape"),
         (lambda c, x: c(x.long(), Dense(torch.ones(4, 2))), TypeError, "`x` must be floating"),
         (lambda c, x: c(x, Dense(torch.ones(5, 2))), ValueError, "`hypergraph` must have as many"),
+        (lambda c, x: c(x.double(), Dense(torch.ones(4, 2))), TypeError, "`x` must have the dtype"),
+        (
+            lambda c, x: c(x, Dense(torch.ones(4, 2, device="meta"))),
+            ValueError,
+            "`hypergraph` must be on the device of `x`, cpu, got meta",
+        ),
         (lambda c, x: c(x, [[0, 1]]), TypeError, "`hypergraph` must be an incidence operator"),
         (lambda c, x: c(x, torch.tensor([[0, 4], [0, 0]])), ValueError, "num_nodes=4.*got 4"),
         (lambda c, x: c(x, Dense(torch.ones(2, 4, 2))), ValueError, "`x` must have shape .2, 4, C"),
