@@ -58,9 +58,7 @@ def collect(
     return {r: (torch.cat(x), torch.cat(w), torch.cat(y)) for r, (x, w, y) in stored.items()}
 
 
-def fit(
-    x: Tensor, w: Tensor, y: Tensor, *, steps: int, seed: int
-) -> tuple[FittedHead, float]:
+def fit(x: Tensor, w: Tensor, y: Tensor, *, steps: int, seed: int) -> tuple[FittedHead, float]:
     """Fit one head; return it and its PSNR (dB, range 2) on the held-out tenth."""
     torch.manual_seed(seed)
     head = FittedHead(x.shape[1])
@@ -111,9 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     for resolution, (x, w, y) in collect(generator, args.samples, args.seed).items():
         head, psnr = fit(x, w, y, steps=args.steps, seed=args.seed)
         figures.append(f"{resolution} px: {psnr:.1f} dB")
-        state |= {
-            f"{resolution}.{k}": v.half().contiguous() for k, v in head.state_dict().items()
-        }
+        state |= {f"{resolution}.{k}": v.half().contiguous() for k, v in head.state_dict().items()}
     metadata = {
         "what": "low-resolution heads of MobileStyleGAN-FFHQ, fitted on its own samples",
         "recipe": f"fit_heads --samples {args.samples} --steps {args.steps} --seed {args.seed}",
