@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .assets import asset_path
-from .editor import DEFAULT_CACHE, Editor, to_tensor
+from .editor import Editor, to_tensor
 from .inversion import Inversion
 from .known_answer import REPORTING_LAYERS, average_precision, composite, draw_layer, psnr, score
 from .methods.dhfusion import DHFusion
@@ -114,6 +114,11 @@ def polygon_weight(polygons: list[list[tuple[int, int]]], size: tuple[int, int])
     return torch.from_numpy(np.array(canvas, np.float32))[None, None]
 
 
+def finite(value: float) -> float:
+    """PSNR for a JSON file, which has no infinity: 120 dB stands for equal."""
+    return min(value, 120.0)
+
+
 def photographs(editor: Editor, judge: JudgeNetworks, out: Path | None) -> list[dict[str, Any]]:
     """Edit the demo photographs and measure what the table of the README shows."""
     rows = []
@@ -136,10 +141,14 @@ def photographs(editor: Editor, judge: JudgeNetworks, out: Path | None) -> list[
             plain_photo = to_tensor(paste_back(photo.photo, photo.alignment, result.plain))
             kept = {}
             for region, polygons in POLYGONS[name].items():
+                # Only what lies inside the aligned crop can change at all.
+                quad = [tuple(float(v) for v in corner) for corner in photo.alignment.quad]
                 weight = polygon_weight(polygons, photo.photo.size)
+                inside = weight * polygon_weight([quad], photo.photo.size)  # type: ignore[list-item]
                 kept[region] = {
-                    "psnr": psnr(to_tensor(result.photo), original, weight),
-                    "psnr_of_plain_edit": psnr(plain_photo, original, weight),
+                    "psnr": finite(psnr(to_tensor(result.photo), original, inside)),
+                    "psnr_of_plain_edit": finite(psnr(plain_photo, original, inside)),
+                    "share_inside_the_crop": (inside.sum() / weight.sum()).item(),
                 }
             rows.append(
                 {
@@ -206,7 +215,8 @@ def generated(
             edge = F.max_pool2d(((m > 0.05) & (m < 0.95)).float(), 9, 1, 4)
             for fusion, value in results.items():
                 scores[fusion].append(score(value, target, photo))
-                band[fusion].append(psnr(value, target, edge))
+                if edge.any():
+                    band[fusion].append(psnr(value, target, edge))
             small = F.interpolate(m, size=region.shape[-2:], mode="area")
             precision.append(average_precision(small, region))
         print(f"\r{i + 1}/{count} generated faces", end="", file=sys.stderr, flush=True)
@@ -231,15 +241,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--judges", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--images", type=Path, default=None, help="folder for the pictures")
-    parser.add_argument("--faces", type=int, default=50)
+    parser.add_argument("--faces", type=int, default=50, help="generated faces; 0: none")
+    parser.add_argument("--no-photographs", action="store_true")
     parser.add_argument("--seed", type=int, default=90_000)
-    parser.add_argument("--cache", default=DEFAULT_CACHE)
+    parser.add_argument("--cache", default=None, help="inversions kept; default: made afresh")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     judge = load_judge_networks(args.judges)
     editor = Editor.from_pretrained("dhfusion", cache=args.cache)
-    results: dict[str, Any] = {"photographs": photographs(editor, judge, args.images)}
+    results: dict[str, Any] = {}
+    if not args.no_photographs:
+        results["photographs"] = photographs(editor, judge, args.images)
     results["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if args.faces:
         results["generated"] = generated(editor, judge, args.faces, args.seed, layers=True)

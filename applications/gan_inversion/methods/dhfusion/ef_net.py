@@ -11,7 +11,8 @@ DHFusion, Equations 9 to 12, sized for MobileStyleGAN's features. Two outputs sh
 
   with the photograph I, its inversion I', the edited image T, the mask M, the mask dilated by a
   few pixels g(M), and the decoder's two predictions: how much A in (-1, 1) of what the inversion
-  lost (texture, glasses, a microphone) to put back, and a correction C in Haar channels.
+  lost (texture, glasses, a microphone) to put back, none where the edit moves structure, and a
+  correction C in Haar channels.
   An untrained network gives the plain blend; outside g(M) the photograph's pixels are untouched.
 """
 
@@ -111,6 +112,22 @@ def dilate(mask: Tensor) -> Tensor:
     return upsample(smooth, 4)
 
 
+MOVED_LOW, MOVED_HIGH = 0.10, 0.26  # of the range [-1, 1]
+
+
+def moved(inverted: Tensor, edited: Tensor) -> Tensor:
+    """Where the edit moves structure rather than tone, ``[B, 1, h, w]`` in [0, 1].
+
+    There what the inversion lost of the photograph has no place any more: teeth that are put back
+    onto closed lips are a ghost.
+    """
+    difference = F.avg_pool2d((edited - inverted).abs().amax(1, keepdim=True), 4)
+    for _ in range(3):
+        difference = F.avg_pool2d(F.pad(difference, (3,) * 4, mode="reflect"), 7, 1)
+    t = ((difference - MOVED_LOW) / (MOVED_HIGH - MOVED_LOW)).clamp(0, 1)
+    return upsample(t * t * (3 - 2 * t), 4)
+
+
 class EFNet(nn.Module):
     """Editing-driven fusion network; see the module's docstring.
 
@@ -200,6 +217,7 @@ class EFNet(nn.Module):
         x = self.merge(torch.cat([x, pixels], 1))
         restore = torch.tanh(F.pixel_shuffle(self.restore_head(x), 2))
         correction = haar_synthesis(self.correction_head(x))
+        restore = restore * (1 - moved(inverted, edited))
         near = dilate(mask)
         residual = blend + near * (restore * mask * (photo - inverted) + correction)
         return {
