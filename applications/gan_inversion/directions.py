@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DIRECTIONS_FILE = Path(__file__).parent / "data" / "directions.safetensors"
-DIRECTIONS_SHA256 = "f3cba7923bce5bf279634fce547787cebbb90ac910fa9e122d156e4408e44af2"
+DIRECTIONS_SHA256 = "3c68dddc9fc37c84dc00fde23861ec8ab4be3fcf1e58627f54b3791a161acf99"
 
 NUM_ROWS = 16  # of a MobileStyleGAN code
 FOREIGN_ROWS = 18  # of a StyleGAN2-1024 code, which files in circulation are made for

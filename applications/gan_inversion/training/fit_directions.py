@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -334,6 +334,32 @@ RECIPES: dict[str, Recipe] = {
         description="darker and thicker eyebrows; hair darkens a little with them",
         scale=1.5,
     ),
+    "eyes_open": Recipe(
+        target="eyes_open",
+        hold=_others(
+            "eyes_open", "mouth_open", "hair_color", "face_width", "face_height", "background"
+        ),
+        layers=tuple(range(2, 8)),
+        range=(-3.0, 3.0),
+        description="opens the eyes wider; -3 closes them nearly",
+    ),
+    "eyeglasses": Recipe(
+        target="eyeglasses",
+        hold=_others("eyeglasses", "beard", "hair_color", "forehead", "sharpness", "eyes_open"),
+        layers=tuple(range(0, 8)),
+        range=(-3.0, 3.0),
+        description="adds glasses from about +2, on some faces from +3; removes them below -2; "
+        "hair and background change with it",
+        scale=1.3,
+    ),
+    "hair_color": Recipe(
+        target="hair_color",
+        hold=_others("hair_color", "background"),
+        layers=tuple(range(5, 10)),
+        range=(-3.0, 3.0),
+        description="lighter hair, darker below 0; eyebrows and background shift a little",
+        scale=1.8,
+    ),
 }
 
 
@@ -425,37 +451,44 @@ def fit_all(
 @torch.no_grad()
 def measure(
     generator: Generator,
-    direction: Direction,
-    strength: float,
+    directions: Mapping[str, Direction],
+    strengths: Sequence[float],
     w: Tensor,
     label: Callable[[Tensor], Mapping[str, Tensor]],
-) -> dict[str, float]:
-    """Mean change that an edit makes.
+) -> dict[tuple[str, float], dict[str, float]]:
+    """Mean change that each edit makes.
 
     Args:
         generator: the face generator.
-        direction: what is applied.
-        strength: how much of it.
+        directions: what is applied.
+        strengths: how much of it.
         w: codes of faces not used in the fit, [B, 512].
         label: images -> name -> [B].
 
     Returns:
-        label name -> mean change; `outside`: share of the squared change that lies outside the
-        face ellipse; `rms`: root mean square change of the image (range -1 to 1).
+        (direction, strength) -> label name -> mean change; `outside`: share of the squared change
+        that lies outside the face ellipse; `rms`: root mean square change of the image (range -1
+        to 1).
     """
-    changes: dict[str, list[Tensor]] = {}
+    region = face_region(RESOLUTION).to(w.device)
+    changes: dict[tuple[str, float], list[dict[str, float]]] = {}
     for row in w.split(1):
         code = generator.broadcast(row)
         before = _render(generator, code)
-        after = _render(generator, direction.apply(code, strength))
-        squared = (after - before).square().mean(1)
-        outside = (squared * (1 - face_region(RESOLUTION))).sum() / squared.sum()
-        first, second = label(before), label(after)
-        entry = {k: second[k] - first[k] for k in first if first[k].ndim == 1}
-        entry |= {"outside": outside[None], "rms": squared.mean().sqrt()[None]}
-        for key, value in entry.items():
-            changes.setdefault(key, []).append(value)
-    return {key: float(torch.cat(values).mean()) for key, values in changes.items()}
+        first = {k: v for k, v in label(before).items() if v.ndim == 1}
+        for name, direction in directions.items():
+            for strength in strengths:
+                after = _render(generator, direction.apply(code, strength))
+                second = label(after)
+                squared = (after - before).square().mean(1)
+                entry = {k: float(second[k] - first[k]) for k in first}
+                entry["outside"] = float((squared * (1 - region)).sum() / squared.sum())
+                entry["rms"] = float(squared.mean().sqrt())
+                changes.setdefault((name, strength), []).append(entry)
+    return {
+        key: {k: sum(e[k] for e in entries) / len(entries) for k in entries[0]}
+        for key, entries in changes.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -502,11 +535,10 @@ def main(argv: list[str] | None = None) -> None:
 
         rng = torch.Generator().manual_seed(777)
         w = generator.sample_w(args.judge_faces, generator=rng, truncation=0.7)
-        for name, direction in directions.items():
-            for strength in (-2.0, 2.0):
-                result = measure(generator, direction, strength, w, label)
-                rounded = {k: round(v, 3) for k, v in result.items()}
-                print(json.dumps({"direction": name, "strength": strength, **rounded}), flush=True)
+        results = measure(generator, directions, (-2.0, 2.0), w, label)
+        for (name, strength), result in results.items():
+            rounded = {k: round(v, 3) for k, v in result.items()}
+            print(json.dumps({"direction": name, "strength": strength, **rounded}), flush=True)
 
 
 if __name__ == "__main__":
