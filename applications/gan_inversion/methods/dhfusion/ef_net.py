@@ -199,8 +199,11 @@ class EFNet(nn.Module):
         inverted: Tensor,  # I'
         edited: Tensor,  # T
         mask: Tensor,  # M [B, 1, h, w]
+        restore_share: float = 1.0,
     ) -> dict[str, Tensor]:
         """Decode the fused features; all inputs may be crops of the same window.
+
+        ``restore_share`` scales A: less of it keeps more of the edit and less of the old skin.
 
         Returns:
             ``"feature"`` and ``"residual"`` images ``[B, 3, h, w]``, the ``"blend"``, and
@@ -217,7 +220,7 @@ class EFNet(nn.Module):
         x = self.merge(torch.cat([x, pixels], 1))
         restore = torch.tanh(F.pixel_shuffle(self.restore_head(x), 2))
         correction = haar_synthesis(self.correction_head(x))
-        restore = restore * (1 - moved(inverted, edited))
+        restore = restore_share * restore * (1 - moved(inverted, edited))
         near = dilate(mask)
         residual = blend + near * (restore * mask * (photo - inverted) + correction)
         return {

@@ -8,7 +8,7 @@ from torch import Tensor
 from .ef_net import resize_mask
 
 # Of the range [-1, 1]. Below the first an edit is invisible, above the second it is plain to see.
-LOCAL_LOW, LOCAL_HIGH = 0.015, 0.06
+LOCAL_LOW, LOCAL_HIGH = 0.006, 0.03
 CONTRAST_LOW, CONTRAST_HIGH = 0.15, 0.75
 
 

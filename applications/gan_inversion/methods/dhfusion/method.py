@@ -20,6 +20,10 @@ from .weights import load_dh_net, load_ef_net
 
 Fusion = Literal["residual", "feature", "blend"]
 
+# Of what EF-Net would put back of the photograph. All of it takes half of the years back that
+# "age -2" removed: old skin is what the inversion lost, too.
+RESTORE_SHARE = 0.5
+
 
 def _area(image: Tensor, side: int = 256) -> Tensor:
     return F.interpolate(image, size=(side, side), mode="area")
@@ -99,7 +103,7 @@ class DHFusion(Method):
         code = code + net.latent_change(fused)
         _, features = generator.synthesis(code, return_features=True)
         kept = {side: features[side] for side in FEATURE_SIDES}  # type: ignore[index]
-        out = net.decode(fused[0], kept, aligned, inverted, plain, mask)
+        out = net.decode(fused[0], kept, aligned, inverted, plain, mask, RESTORE_SHARE)
         lap("fuse")
         images = {name: out[name].clamp(-1, 1) for name in ("blend", "residual", "feature")}
         return images, plain, mask, seconds
