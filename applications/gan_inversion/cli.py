@@ -35,6 +35,12 @@ def _parse_edit(text: str) -> tuple[str, float]:
         ) from None
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-inversion",
@@ -81,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inversion_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=None, help="inversion steps in all")
+    parser.add_argument("--steps", type=_positive, default=None, help="inversion steps in all")
     parser.add_argument("--cache", type=Path, default=None, help="folder of cached inversions")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+    parser.add_argument("--threads", type=_positive, default=None, help="CPU threads")
 
 
 def _editor(args: argparse.Namespace, method: str, fusion: str = "residual"):  # noqa: ANN202
@@ -92,7 +98,8 @@ def _editor(args: argparse.Namespace, method: str, fusion: str = "residual"):  #
     from .editor import DEFAULT_CACHE, Editor
     from .inversion import InversionConfig
 
-    torch.set_num_threads(args.threads or min(os.cpu_count() or 1, 8))
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     config = InversionConfig()
     if args.steps is not None:
         config = config.with_total_steps(args.steps)
@@ -101,17 +108,38 @@ def _editor(args: argparse.Namespace, method: str, fusion: str = "residual"):  #
     )
 
 
+def _prepare_folder(folder: Path) -> None:
+    """Make sure that results can be written before a minute is spent on them."""
+    from .errors import GanInversionError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GanInversionError(
+            f"`out` must be a folder that can be written, got {folder}: {error}; name another"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise GanInversionError(f"`out`: {folder} cannot be written; name another folder")
+
+
 def _name(strengths: dict[str, float]) -> str:
     return "_".join(f"{name}{strength:+g}" for name, strength in strengths.items())
 
 
 def _run_edit(args: argparse.Namespace) -> None:
+    from .photo import load_photo
+
     editor = _editor(args, args.method, args.fusion)
     for path in args.direction:
         editor.add_direction(path)
+    names = [name for name, _ in args.edit]
+    if args.together and len(set(names)) < len(names):
+        raise ValueError(f"--together takes each edit once, got {', '.join(names)}")
     groups = [dict(args.edit)] if args.together else [{name: s} for name, s in args.edit]
     for strengths in groups:
         editor.change(strengths)  # an unknown name should fail before a minute of inversion
+    load_photo(args.photo)
+    _prepare_folder(args.out)
     photo = editor.open(args.photo, face=args.face)
     for strengths in groups:
         start = time.perf_counter()
@@ -123,9 +151,14 @@ def _run_edit(args: argparse.Namespace) -> None:
 
 def _run_invert(args: argparse.Namespace) -> None:
     from .editor import to_image
-    from .photo import save_png
+    from .photo import load_photo, save_png
 
-    photo = _editor(args, "plain").open(args.photo, face=args.face)
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"`out` must end in .png, got {args.out}")
+    editor = _editor(args, "plain")
+    load_photo(args.photo)
+    _prepare_folder(args.out.parent)
+    photo = editor.open(args.photo, face=args.face)
     save_png(to_image(photo.inversion.image), args.out)
     print(args.out)
 
@@ -134,6 +167,7 @@ def _run_demo(args: argparse.Namespace) -> None:
     from .assets import asset_path
 
     start = time.perf_counter()
+    _prepare_folder(args.out)
     editor = _editor(args, "dhfusion")
     sheets = []
     for name, edits in DEMO_EDITS.items():
@@ -165,14 +199,13 @@ def _run_directions() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, or 1 after an error message."""
     args = _parser().parse_args(argv)
-    if args.command == "train":
-        module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
-        module.main(args.arguments)
-        return 0
     from .errors import GanInversionError
 
     try:
-        if args.command == "edit":
+        if args.command == "train":
+            module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
+            module.main(args.arguments)
+        elif args.command == "edit":
             _run_edit(args)
         elif args.command == "invert":
             _run_invert(args)

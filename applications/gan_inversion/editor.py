@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from .align import Alignment, align_face, select_face
-from .directions import Direction, load_direction_file, load_directions
+from .directions import Direction, Directions, load_direction_file, load_directions
 from .generators import Generator, load_default_generator
 from .inversion import Inversion, InversionCache, InversionConfig
 from .known_answer import psnr
@@ -65,7 +65,7 @@ class EditResult:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the edited photograph as PNG, atomically, and return its path."""
-        return save_png(self.photo, path) or Path(path)
+        return save_png(self.photo, path)
 
     def save_all(self, folder: str | os.PathLike[str], name: str = "result") -> list[Path]:
         """Write ``NAME.png``, ``NAME_face.png``, ``NAME_sheet.png`` and ``NAME.json``."""
@@ -161,6 +161,7 @@ class OpenPhoto:
         outside = (edited.mask < 0.01).float()
         return {
             "method": self.editor.method.name,
+            "fusion": getattr(self.editor.method, "fusion", None),
             "edits": dict(strengths),
             "pasted": paste,
             "photograph": {
@@ -173,6 +174,7 @@ class OpenPhoto:
                 "psnr_256": round(psnr(_area(self.inversion.image), _area(aligned)), 2),
                 "identity_distance": distance(to_image(self.inversion.image)),
             },
+            "inversion_cached": self.inversion.seconds == 0,
             "mask_mean": round(edited.mask.mean().item(), 4),
             "identity_distance": distance(face),
             "identity_distance_of_plain_edit": distance(to_image(edited.plain)),
@@ -216,7 +218,9 @@ class Editor:
         self.method = method
         self.inversion_config = inversion_config or InversionConfig()
         self.cache = None if cache is None else InversionCache(cache)
-        self.directions: dict[str, Direction] = dict(directions or load_directions())
+        self.directions: dict[str, Direction] = dict(
+            load_directions() if directions is None else directions
+        )
 
     @classmethod
     def from_pretrained(
@@ -260,13 +264,18 @@ class Editor:
 
     def change(self, strengths: Mapping[str, float]) -> Tensor:
         """Return the change of the code ``[1, num_ws, w_dim]`` that the strengths add up to."""
-        known = load_directions().__class__(self.directions)
+        known = Directions(self.directions)
         generator = self.method.generator
         change = torch.zeros(1, generator.num_ws, generator.w_dim)
         for name, strength in strengths.items():
             if not np.isfinite(strength):
                 raise ValueError(f"strength of {name!r} must be finite, got {strength}")
             change = known[name].apply(change, float(strength))
+        if not bool((change.abs() < 100 * generator.w_std).all()):
+            raise ValueError(
+                f"strengths {dict(strengths)} leave the space of faces; `gan-inversion directions` "
+                "lists useful ranges"
+            )
         return change
 
     def open(

@@ -3,8 +3,8 @@
     python -m gan_inversion.training.edit_pairs --out FOLDER --first 0 --count 300 --seed 0
 
 For every identity: a latent ``w``, its "inversion" ``w' = w + error`` (an error of random size,
-because inverting hundreds of pictures by optimisation takes a day on a CPU; the size of real
-errors was measured, see the card of the weights), and a few edits ``s * d``:
+because inverting hundreds of pictures by optimisation takes a day on a CPU), and a few edits
+``s * d``:
 
 * ``I' = G(w')`` and ``T = G(w' + s d)``: what the networks see;
 * ``G(w)`` and ``G(w + s d)``: the photograph and the true edited photograph;

@@ -163,7 +163,10 @@ def main(argv: list[str] | None = None) -> None:
         out = net.decode(
             crop(fused[0], top, left),
             {s: crop(features[s], top, left) for s in FEATURE_SIDES},  # type: ignore[index]
-            *(crop(t, top, left) for t in (photo, example["inverted"], edited, example["mask"])),
+            crop(photo, top, left),
+            crop(example["inverted"], top, left),
+            crop(edited, top, left),
+            crop(example["mask"], top, left),
         )
         near = dilate(crop(example["mask"], top, left))
         return out, crop(target, top, left), near, change
