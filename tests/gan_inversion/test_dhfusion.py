@@ -7,6 +7,7 @@ import torch
 
 from gan_inversion.errors import CheckpointError
 from gan_inversion.generators.mobile_stylegan import haar_analysis, haar_synthesis
+from gan_inversion.images import smoothstep
 from gan_inversion.methods.dhfusion import (
     DHNet,
     DHNetConfig,
@@ -19,7 +20,7 @@ from gan_inversion.methods.dhfusion import (
 from gan_inversion.methods.dhfusion.ef_net import dilate, normalise, resize_mask
 from gan_inversion.methods.dhfusion.mask import fusion_mask
 from gan_inversion.methods.dhfusion.weights import DH_NET_FILE, EF_NET_FILE
-from gan_inversion.training.edit_pairs import UNNAMED, edit_region, smoothstep
+from gan_inversion.training.edit_pairs import UNNAMED, edit_region
 from gan_inversion.training.train_dh_net import losses
 from gan_inversion.training.train_ef_net import ghost_mask
 
@@ -226,3 +227,17 @@ def test_shipped_weights_load_and_fit_the_budget():
     }
     assert count["dh"] < 4e6 and count["ef"] < 6e6
     assert DH_NET_FILE.stat().st_size + EF_NET_FILE.stat().st_size < 20e6
+
+
+def test_nothing_is_put_back_where_structure_moves():
+    torch.manual_seed(0)
+    net = EFNet(EF_SMALL)
+    torch.nn.init.constant_(net.restore_head.bias, 1.0)
+    fine, features, photo, inverted, _, _ = ef_inputs(side=128)
+    edited = inverted.clone()
+    edited[..., :64] += 0.6
+    mask = torch.ones(1, 1, 128, 128)
+    out = net.decode(fine, features, photo, inverted, edited, mask)
+    assert out["restore"][..., 8:40].max() == 0 and out["restore"][..., 90:].min() > 0.5
+    half = net.decode(fine, features, photo, inverted, edited, mask, 0.5)
+    assert torch.allclose(half["restore"], 0.5 * out["restore"])

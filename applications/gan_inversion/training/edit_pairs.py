@@ -29,18 +29,13 @@ from tqdm import tqdm
 
 from ..directions import Direction, load_directions
 from ..generators import Generator, load_default_generator
+from ..images import smoothstep
 
 EDITS = 4
 REGION_SIDE = 64
 REGION_LOW, REGION_HIGH = 0.04, 0.16  # of the range [-1, 1]; part of the protocol
 REGION_BLUR = 3  # passes of a 5 px box at 256 px, about a Gaussian of 2.4 px
 UNNAMED = -1
-
-
-def smoothstep(x: Tensor, low: float, high: float) -> Tensor:
-    """Return 0 below ``low``, 1 above ``high`` and a smooth ramp between."""
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def edit_region(before: Tensor, after: Tensor, side: int = REGION_SIDE) -> Tensor:

@@ -14,11 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import CheckpointError
+from ..images import smoothstep
 from ..landmarks import detect_faces
 from ..methods.dhfusion.dh_net import DHNet
 from ..methods.dhfusion.mask import edit_difference
 from ..perceptual import EfficientNetLite0
-from .edit_pairs import REGION_SIDE, from_bytes, smoothstep
+from .edit_pairs import REGION_SIDE, from_bytes
 
 HELD_OUT = 24  # the last identities are for validation
 

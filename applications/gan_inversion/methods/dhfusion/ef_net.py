@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...generators.mobile_stylegan import haar_analysis, haar_synthesis
+from ...images import smoothstep
 
 FEATURE_SIDES = (64, 128, 256, 512)
 
@@ -124,8 +125,7 @@ def moved(inverted: Tensor, edited: Tensor) -> Tensor:
     difference = F.avg_pool2d((edited - inverted).abs().amax(1, keepdim=True), 4)
     for _ in range(3):
         difference = F.avg_pool2d(F.pad(difference, (3,) * 4, mode="reflect"), 7, 1)
-    t = ((difference - MOVED_LOW) / (MOVED_HIGH - MOVED_LOW)).clamp(0, 1)
-    return upsample(t * t * (3 - 2 * t), 4)
+    return upsample(smoothstep(difference, MOVED_LOW, MOVED_HIGH), 4)
 
 
 class EFNet(nn.Module):

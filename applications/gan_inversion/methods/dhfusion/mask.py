@@ -5,17 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...images import smoothstep
 from .ef_net import resize_mask
 
 # Of the range [-1, 1]. Below the first an edit is invisible, above the second it is plain to see.
 LOCAL_LOW, LOCAL_HIGH = 0.006, 0.03
 CONTRAST_LOW, CONTRAST_HIGH = 0.15, 0.75
-
-
-def smoothstep(x: Tensor, low: float, high: float) -> Tensor:
-    """Return 0 below ``low``, 1 above ``high`` and a smooth ramp between."""
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def blur(x: Tensor, radius: int, passes: int = 3) -> Tensor:
