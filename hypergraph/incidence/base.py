@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_float, check_non_negative, is_eager
+from hypergraph._checks import check_choice, check_float, check_non_negative, is_eager
+from hypergraph._numerics import inverse_power
+from hypergraph.incidence._pairs import Reduce, check_reduce, reduce_pairs, softmax_pairs
 
 TensorMap = Callable[[Tensor], Tensor]
 _State = tuple[object, ...]
@@ -29,8 +31,10 @@ class Incidence(ABC):
     """An incidence matrix H as a linear operator, with hyperedge weights W.
 
     A convolution needs ``v2e(x) = H^T x``, ``e2v(y) = H y`` and the degrees, never H itself.
-    Subclasses store H exactly in the form that suits its origin. ``v2e`` and ``e2v`` are plain
-    products: weights and degrees are applied by the layers (``node_degree`` contains W).
+    Subclasses store H exactly in the form that suits its origin. The sums ``v2e(x)`` and ``e2v(y)``
+    are plain products: weights and degrees are applied by the layers (``node_degree`` contains W).
+    Means, maxima and softmax take an incidence value as a multiplicity, and in ``e2v`` w_e h_ve in
+    its place, so that W weighs hyperedges wherever they go into vertices.
 
     An operator is either one hypergraph or a batch of ``batch_size`` hypergraphs of equal size.
     A single hypergraph also accepts features with a batch dimension and is then shared.
@@ -94,33 +98,100 @@ class Incidence(ABC):
 
     # ---- the linear protocol
 
-    def v2e(self, x: Tensor) -> Tensor:
-        """Sum vertex features into hyperedges: ``H^T x``.
+    def v2e(self, x: Tensor, reduce: Reduce = "sum") -> Tensor:
+        """Reduce vertex features into hyperedges; the sum is ``H^T x``.
 
         Args:
             x: [num_nodes, C], or [B, num_nodes, C] (B = batch_size, or any for one hypergraph).
+            reduce: ``"sum"``; ``"mean"``, ``sum h x / sum h``; and for operators with members
+                ``"max"``, ``"min"`` over h > 0, or ``"softmax"``, the mean weighted by h exp(x)
+                channel by channel.
 
         Returns:
-            [num_edges, C] or [B, num_edges, C].
+            [num_edges, C] or [B, num_edges, C]; 0 for an empty hyperedge.
 
         Raises:
-            ValueError: the shape does not fit.
-        """
-        return self._product("x", "num_nodes", self.num_nodes, x, self._v2e)
+            ValueError: the shape does not fit, or ``reduce`` is unknown.
+            TypeError: x is not floating point, or the operator lists no members and the reduction
+                needs them.
 
-    def e2v(self, y: Tensor) -> Tensor:
-        """Sum hyperedge features into vertices: ``H y``.
+        Example:
+            >>> import torch
+            >>> from hypergraph import Hypergraph
+            >>> h = Hypergraph.from_edges([[0, 1], [1, 2]])
+            >>> h.v2e(torch.tensor([[1.0], [3.0], [7.0]]), "mean").flatten()
+            tensor([2., 5.])
+        """
+        check_reduce("reduce", reduce)
+        if reduce == "sum":
+            return self._product("x", "num_nodes", self.num_nodes, x, self._v2e)
+        if reduce == "mean":
+            self._check_product("x", "num_nodes", self.num_nodes, x)
+            total, degree = self.v2e_with_degree(x)
+            return total * inverse_power(degree, -1.0).unsqueeze(-1).to(total.dtype)
+        members = self.with_members()
+        return members.reduce_to_edges(members.gather_nodes(x), reduce)
+
+    def e2v(self, y: Tensor, reduce: Reduce = "sum") -> Tensor:
+        """Reduce hyperedge features into vertices; the sum is ``H y``, without W.
 
         Args:
             y: [num_edges, C], or [B, num_edges, C] (B = batch_size, or any for one hypergraph).
+            reduce: ``"sum"``; ``"mean"``, ``sum w h y / sum w h``; and for operators with members
+                ``"max"``, ``"min"`` over w h > 0, or ``"softmax"``, the mean weighted by
+                w h exp(y) channel by channel.
 
         Returns:
-            [num_nodes, C] or [B, num_nodes, C].
+            [num_nodes, C] or [B, num_nodes, C]; 0 for an isolated vertex.
 
         Raises:
-            ValueError: the shape does not fit.
+            ValueError: the shape does not fit, or ``reduce`` is unknown.
+            TypeError: y is not floating point, or the operator lists no members and the reduction
+                needs them.
         """
-        return self._product("y", "num_edges", self.num_edges, y, self._e2v)
+        check_reduce("reduce", reduce)
+        if reduce == "sum":
+            return self._product("y", "num_edges", self.num_edges, y, self._e2v)
+        if reduce == "mean":
+            self._check_product("y", "num_edges", self.num_edges, y)
+            degree = self.node_degree(y.dtype)
+            total = self.e2v(y * self.weight(y.dtype).unsqueeze(-1))
+            return total * inverse_power(degree, -1.0).unsqueeze(-1).to(total.dtype)
+        members = self.with_members()
+        return members.reduce_to_nodes(members.gather_edges(y), reduce)
+
+    def v2v(self, x: Tensor, reduce: Reduce = "mean", e2v_reduce: Reduce | None = None) -> Tensor:
+        """Reduce vertex features into hyperedges and those, weighted by W, into vertices.
+
+        ``"mean"`` is ``D_v^-1 H W D_e^-1 H^T x`` (HGNN+, Eq. 5 with Theta = 1), ``"sum"`` is
+        ``H W H^T x``.
+
+        Args:
+            x: [num_nodes, C], or [B, num_nodes, C].
+            reduce: how members make a hyperedge, see ``v2e``.
+            e2v_reduce: how hyperedges make a vertex, see ``e2v``; None for the same.
+
+        Returns:
+            The shape of x.
+        """
+        e2v_reduce = reduce if e2v_reduce is None else e2v_reduce
+        check_reduce("e2v_reduce", e2v_reduce)
+        y = self.v2e(x, reduce)
+        if e2v_reduce == "sum":
+            return self.e2v(y * self.weight(y.dtype).unsqueeze(-1))
+        return self.e2v(y, e2v_reduce)
+
+    def with_members(self) -> "MemberIncidence":
+        """This operator in a form whose members can be listed; itself where it is one.
+
+        Raises:
+            TypeError: the operator has no members (``LowRank``, ``Streamed``).
+        """
+        raise TypeError(
+            "`hypergraph` must be an operator whose members can be listed, because this layer or "
+            f"reduction needs every (vertex, hyperedge) pair, got {type(self).__name__}; use a "
+            "Hypergraph or NeighborTable, a reduction 'sum' or 'mean', or a layer such as HGNNConv"
+        )
 
     def node_degree(self, dtype: torch.dtype | None = None) -> Tensor:
         """Weighted vertex degrees ``d_v = sum over e of w_e h_ve``.
@@ -277,9 +348,8 @@ class Incidence(ABC):
         check_non_negative("hyperedge_weight", weight)
         return weight
 
-    def _product(
-        self, name: str, size_name: str, size: int, x: Tensor, product: TensorMap
-    ) -> Tensor:
+    def _check_product(self, name: str, size_name: str, size: int, x: object) -> Tensor:
+        """Return x if it is [size, C] or [B, size, C] as this operator wants it."""
         x = check_float(name, x)
         batch = self.batch_size
         fits = x.dim() in (2, 3) and x.shape[-2] == size
@@ -292,9 +362,15 @@ class Incidence(ABC):
                 f"`{name}` must have shape [{leading}{size_name}={size}, C]{hint}, "
                 f"got {list(x.shape)}"
             )
+        return x
+
+    def _product(
+        self, name: str, size_name: str, size: int, x: Tensor, product: TensorMap
+    ) -> Tensor:
+        x = self._check_product(name, size_name, size, x)
         if self.dtype is not None:
             x = x.to(torch.promote_types(x.dtype, self.dtype))
-        if batch is None and x.dim() == 3:  # one hypergraph for all samples
+        if self.batch_size is None and x.dim() == 3:  # one hypergraph for all samples
             samples, _, channels = x.shape
             shared = product(x.transpose(0, 1).reshape(size, samples * channels))
             return shared.reshape(shared.shape[0], samples, channels).transpose(0, 1)
@@ -312,7 +388,14 @@ def _stored_values(operator: Incidence) -> Iterator[Tensor]:
 
 
 class MemberIncidence(Incidence):
-    """An incidence whose (vertex, hyperedge, value) pairs can be listed."""
+    """An incidence whose (vertex, hyperedge, value) pairs can be listed.
+
+    ``gather_nodes`` and ``gather_edges`` bring features to the pairs, ``reduce_to_edges`` and
+    ``reduce_to_nodes`` bring messages of the pairs back, ``incidence_softmax`` makes attention of
+    scores. Together they are what attention and set layers are written with. Where B hypergraphs
+    are batched, pairs are counted through the samples and have no batch dimension of their own;
+    where features [B, ...] share one hypergraph, messages are [B, nnz, C].
+    """
 
     @abstractmethod
     def members(self) -> Members:
@@ -322,6 +405,161 @@ class MemberIncidence(Incidence):
             node [nnz], hyperedge [nnz] and value [nnz] (None for ones); repeated pairs stay
             repeated. In a batch, vertices and hyperedges are numbered through the samples.
         """
+
+    def with_members(self) -> "MemberIncidence":
+        """The operator itself."""
+        return self
+
+    def gather_nodes(self, x: Tensor) -> Tensor:
+        """The features of every pair's vertex.
+
+        Args:
+            x: [num_nodes, C] or [B, num_nodes, C].
+
+        Returns:
+            [nnz, C]; [B, nnz, C] where x [B, ...] shares one hypergraph.
+
+        Raises:
+            ValueError, TypeError: the shape or dtype does not fit.
+        """
+        return self._gather(self._check_product("x", "num_nodes", self.num_nodes, x), 0)
+
+    def gather_edges(self, y: Tensor) -> Tensor:
+        """The features of every pair's hyperedge.
+
+        Args:
+            y: [num_edges, C] or [B, num_edges, C].
+
+        Returns:
+            [nnz, C]; [B, nnz, C] where y [B, ...] shares one hypergraph.
+
+        Raises:
+            ValueError, TypeError: the shape or dtype does not fit.
+        """
+        return self._gather(self._check_product("y", "num_edges", self.num_edges, y), 1)
+
+    def reduce_to_edges(
+        self, messages: Tensor, reduce: Reduce = "sum", weighted: bool = True
+    ) -> Tensor:
+        """Reduce the messages of a hyperedge's members, each with the multiplicity h_ve.
+
+        Args:
+            messages: [nnz, C], or [B, nnz, C] with one shared hypergraph.
+            reduce: see ``v2e``.
+            weighted: False leaves h out, for messages that contain it (as attention does).
+
+        Returns:
+            [num_edges, C] or [B, num_edges, C]; 0 for an empty hyperedge.
+
+        Raises:
+            ValueError, TypeError: the shape or dtype does not fit.
+
+        Example:
+            >>> import torch
+            >>> from hypergraph import Hypergraph
+            >>> h = Hypergraph.from_edges([[0, 1], [1, 2]])
+            >>> x = torch.tensor([[1.0], [3.0], [7.0]])
+            >>> h.reduce_to_edges(h.gather_nodes(x), "max").flatten()
+            tensor([3., 7.])
+        """
+        pairs = self.members()
+        messages = self._check_messages("messages", messages, pairs)
+        weight = pairs.value if weighted else None
+        return self._reduce(messages, pairs.hyperedge, self.num_edges, reduce, weight)
+
+    def reduce_to_nodes(
+        self, messages: Tensor, reduce: Reduce = "sum", weighted: bool = True
+    ) -> Tensor:
+        """Reduce the messages of a vertex' hyperedges, each with the multiplicity w_e h_ve.
+
+        Args:
+            messages: [nnz, C], or [B, nnz, C] with one shared hypergraph.
+            reduce: see ``e2v``; the sum here contains W.
+            weighted: False leaves w and h out, for messages that contain them.
+
+        Returns:
+            [num_nodes, C] or [B, num_nodes, C]; 0 for an isolated vertex.
+
+        Raises:
+            ValueError, TypeError: the shape or dtype does not fit.
+        """
+        pairs = self.members()
+        messages = self._check_messages("messages", messages, pairs)
+        weight = self._pair_weight(pairs) if weighted else None
+        return self._reduce(messages, pairs.node, self.num_nodes, reduce, weight)
+
+    def incidence_softmax(
+        self, scores: Tensor, over: Literal["nodes", "edges"] = "nodes"
+    ) -> Tensor:
+        """Attention over the members of every hyperedge, or over the hyperedges of every vertex.
+
+        ``alpha_ve = h_ve exp(s_ve) / sum over members u of h_ue exp(s_ue)`` for ``"nodes"``; for
+        ``"edges"`` the sum is over the hyperedges of v, with w_e h_ve in place of h_ve.
+
+        Args:
+            scores: [nnz] or [nnz, K]; [B, nnz, K] with one shared hypergraph.
+            over: what the attention sums to one over.
+
+        Returns:
+            The shape of scores. It contains the multiplicities: reduce it with ``weighted=False``.
+
+        Raises:
+            ValueError, TypeError: the shape, dtype or ``over`` does not fit.
+
+        Example:
+            >>> import torch
+            >>> from hypergraph import Hypergraph
+            >>> h = Hypergraph.from_edges([[0, 1], [1]])
+            >>> h.incidence_softmax(torch.zeros(3))
+            tensor([0.5000, 0.5000, 1.0000])
+        """
+        check_choice("over", over, ("nodes", "edges"))
+        pairs = self.members()
+        scores = check_float("scores", scores)
+        if scores.dim() == 1:
+            flat = self._check_messages("scores", scores.unsqueeze(-1), pairs)
+            return self._softmax(flat, over, pairs).squeeze(-1)
+        return self._softmax(self._check_messages("scores", scores, pairs), over, pairs)
+
+    def _softmax(self, scores: Tensor, over: str, pairs: Members) -> Tensor:
+        samples = 1 if self.batch_size is None else self.batch_size
+        if over == "nodes":
+            groups, size, weight = pairs.hyperedge, self.num_edges, pairs.value
+        else:
+            groups, size, weight = pairs.node, self.num_nodes, self._pair_weight(pairs)
+        return softmax_pairs(scores, groups, samples * size, weight)
+
+    def _gather(self, features: Tensor, row: int) -> Tensor:
+        if self.batch_size is not None:
+            features = features.flatten(0, 1)
+        return features.index_select(-2, self.members()[row])  # type: ignore[arg-type]
+
+    def _reduce(
+        self, messages: Tensor, index: Tensor, size: int, reduce: Reduce, weight: Tensor | None
+    ) -> Tensor:
+        check_reduce("reduce", reduce)
+        if self.batch_size is None:
+            return reduce_pairs(messages, index, size, reduce, weight)
+        out = reduce_pairs(messages, index, self.batch_size * size, reduce, weight)
+        return out.unflatten(0, (self.batch_size, size))
+
+    def _pair_weight(self, pairs: Members) -> Tensor | None:
+        """[nnz] products w_e h_ve; None for ones."""
+        if self.hyperedge_weight is None:
+            return pairs.value
+        weight = self.weight().flatten()[pairs.hyperedge]
+        return weight if pairs.value is None else weight * pairs.value
+
+    def _check_messages(self, name: str, messages: object, pairs: Members) -> Tensor:
+        messages = check_float(name, messages)
+        dims = (2, 3) if self.batch_size is None else (2,)
+        if messages.dim() not in dims or messages.shape[-2] != pairs.node.shape[0]:
+            hint = " (or [B, ...] to share the hypergraph)" if self.batch_size is None else ""
+            raise ValueError(
+                f"`{name}` must have shape [nnz={pairs.node.shape[0]}, C]{hint}, one row per pair, "
+                f"got {list(messages.shape)}"
+            )
+        return messages
 
     def to_dense(self) -> Tensor:
         """H with repeated pairs added up; differentiable with respect to the values."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hypergraph._checks import check_integer, is_eager
 from hypergraph.incidence._composite import widest_dtype
-from hypergraph.incidence.base import Incidence, TensorMap
+from hypergraph.incidence.base import Incidence, Members, TensorMap
+from hypergraph.incidence.pair_list import PairList, joined_pairs
 
 
 class BlockDiagonal(Incidence):
@@ -66,6 +67,16 @@ class BlockDiagonal(Incidence):
     def to_dense(self) -> Tensor:
         """H, [N, M] with zeros between the blocks."""
         return torch.block_diag(*(block.to_dense() for block in self.blocks))[self._place]
+
+    def with_members(self) -> PairList:
+        """The pairs of all blocks, if each block has them."""
+        lists, nodes, edges = [], 0, 0
+        for block in self.blocks:
+            node, hyperedge, value = block.with_members().members()
+            lists.append(Members(self._order[node + nodes], hyperedge + edges, value))
+            nodes, edges = nodes + block.num_nodes, edges + block.num_edges
+        pairs = joined_pairs(lists, self.dtype, self.device)
+        return PairList(pairs, self.num_nodes, self.num_edges, None, self.hyperedge_weight)
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""

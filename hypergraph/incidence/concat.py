@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hypergraph.incidence._composite import Composite, check_parts
 from hypergraph.incidence.base import Incidence, TensorMap
+from hypergraph.incidence.pair_list import PairList, joined_pairs, renumbered
 
 
 class Concat(Composite):
@@ -53,6 +54,18 @@ class Concat(Composite):
         """``H^T x`` and the hyperedge degrees."""
         pairs = [part.v2e_with_degree(x) for part in self.parts]
         return torch.cat([out for out, _ in pairs], -2), torch.cat([d for _, d in pairs], -1)
+
+    def with_members(self) -> PairList:
+        """The pairs of all parts, if each part has them."""
+        firsts = [sum(self._sizes[:part]) for part in range(len(self._sizes))]
+        lists = [
+            renumbered(part, self.num_edges, first)
+            for part, first in zip(self.parts, firsts, strict=True)
+        ]
+        pairs = joined_pairs(lists, self.dtype, self.device)
+        return PairList(
+            pairs, self.num_nodes, self.num_edges, self.batch_size, self.hyperedge_weight
+        )
 
     def e2v_parts(self, y: Tensor) -> list[Tensor]:
         """The terms whose sum is ``e2v(y)``, one per part."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_float, check_non_negative
-from hypergraph.incidence.base import Incidence, TensorMap
+from hypergraph.incidence.base import Incidence, Members, TensorMap
+from hypergraph.incidence.pair_list import PairList
 
 
 class Dense(Incidence):
@@ -50,6 +51,18 @@ class Dense(Incidence):
     def to_dense(self) -> Tensor:
         """The matrix itself."""
         return self.matrix
+
+    def with_members(self) -> PairList:
+        """The entries that are not 0; gradients flow to them."""
+        *sample, node, hyperedge = self.matrix.nonzero(as_tuple=True)
+        value = self.matrix[(*sample, node, hyperedge)]
+        if sample:
+            node = node + sample[0] * self.num_nodes
+            hyperedge = hyperedge + sample[0] * self.num_edges
+        pairs = Members(node, hyperedge, value)
+        return PairList(
+            pairs, self.num_nodes, self.num_edges, self.batch_size, self.hyperedge_weight
+        )
 
     def _v2e(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -11,6 +11,7 @@ from hypergraph._checks import (
     check_integer,
     check_non_negative,
     check_positive_int,
+    is_eager,
 )
 from hypergraph._numerics import ordinary_tensors
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
@@ -98,13 +99,19 @@ class NeighborTable(MemberIncidence):
         return None if self.weights is None else self.weights.dtype
 
     def members(self) -> Members:
-        """List the pairs that the mask keeps, hyperedge by hyperedge."""
+        """List the pairs that the mask keeps, hyperedge by hyperedge.
+
+        While torch.compile traces, the others stay in the list with the value 0: the number of
+        pairs must not depend on values.
+        """
         hyperedge = torch.arange(self._num_rows, device=self.device)
         hyperedge = hyperedge.repeat_interleave(self.index.shape[-1])
         node, value = self._flat_index, None
         if self.weights is not None:
             value = self.weights.flatten()
-        if self.mask is not None:
+        if self.mask is not None and not is_eager():
+            value = self._values(self.dtype or torch.get_default_dtype())
+        elif self.mask is not None:
             keep = self.mask.flatten()
             node, hyperedge = node[keep], hyperedge[keep]
             value = None if value is None else value[keep]

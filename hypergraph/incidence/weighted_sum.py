@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hypergraph._checks import check_non_negative, check_non_negative_number
 from hypergraph.incidence._composite import Composite, check_parts, widest_dtype
-from hypergraph.incidence.base import Incidence, TensorMap
+from hypergraph.incidence.base import Incidence, Members, TensorMap
+from hypergraph.incidence.pair_list import PairList, joined_pairs
 
 
 class WeightedSum(Composite):
@@ -67,6 +68,25 @@ class WeightedSum(Composite):
         """H, [N, M] or [B, N, M]."""
         dtype = self.dtype or torch.get_default_dtype()
         return self._combine([part.to_dense().to(dtype) for part in self.parts], 2)
+
+    def with_members(self) -> PairList:
+        """The pairs of all parts, their values times the part's coefficient."""
+        dtype = self.dtype or torch.get_default_dtype()
+        lists = []
+        for part, coefficient in zip(self.parts, self.coefficients, strict=True):
+            node, hyperedge, value = part.with_members().members()
+            scale: float | Tensor = coefficient
+            if isinstance(coefficient, Tensor) and coefficient.dim() == 1:
+                scale = coefficient[hyperedge // max(self.num_edges, 1)]
+            ones = torch.ones(node.shape[0], dtype=dtype, device=node.device)
+            lists.append(Members(node, hyperedge, (ones if value is None else value) * scale))
+        return PairList(
+            joined_pairs(lists, dtype, self.device),
+            self.num_nodes,
+            self.num_edges,
+            self.batch_size,
+            self.hyperedge_weight,
+        )
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""
