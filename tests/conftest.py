@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.hypergraph.generated import Suite, generate
+
 ROOT = Path(__file__).resolve().parents[1]
+
+_ORACLE_PIECE = 5_000
 
 # (rtol, atol) for one operation on values of order one. A test that needs more writes the reason
 # beside its own numbers.
@@ -26,6 +30,15 @@ TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
 # Two processes on two cores: a deadline would measure the neighbour.
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("project")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--oracle-count",
+        type=int,
+        default=10_000,
+        help="generated hypergraphs per layer, operator and construction (make deep: 1,000,000)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,3 +105,28 @@ def shared_dir() -> Path:
     if (sibling / "golden").is_dir():
         return sibling
     pytest.skip("skipped: no golden data (set HYPERGRAPH_SHARED to its folder)")
+
+
+@pytest.fixture(scope="session")
+def oracle_count(pytestconfig: pytest.Config) -> int:
+    """How many hypergraphs every comparison with a dense definition generates."""
+    return int(pytestconfig.getoption("--oracle-count"))
+
+
+@pytest.fixture(scope="session")
+def oracle_suites(oracle_count: int) -> Callable[[bool], Iterator[Suite]]:
+    """``oracle_suites(weighted)`` yields half of ``oracle_count`` hypergraphs in pieces of 5,000,
+    so that plain and weighted ones together make up the count."""
+    pieces = max(1, round(oracle_count / 2 / _ORACLE_PIECE))
+    first: dict[bool, Suite] = {}
+
+    def suites(weighted: bool) -> Iterator[Suite]:
+        for piece in range(pieces):
+            if piece:
+                yield generate(_ORACLE_PIECE, 2 * piece + weighted, weighted)
+                continue
+            if weighted not in first:
+                first[weighted] = generate(_ORACLE_PIECE, int(weighted), weighted)
+            yield first[weighted]
+
+    return suites

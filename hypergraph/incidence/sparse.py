@@ -12,6 +12,7 @@ from hypergraph._checks import (
     check_index_range,
     check_integer,
     check_non_negative,
+    is_eager,
 )
 from hypergraph._numerics import ordinary_tensors
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
@@ -193,17 +194,21 @@ class Hypergraph(MemberIncidence):
 
     @property
     def _by_edge(self) -> Segments:
+        node, edge = self.hyperedge_index
+        if not is_eager() and self._edge_segments is None:  # a traced tensor must not be kept
+            return segments_from(edge, node, self.num_edges)
         if self._edge_segments is None:
             with ordinary_tensors():
-                node, edge = self.hyperedge_index
                 self._edge_segments = segments_from(edge, node, self.num_edges)
         return self._edge_segments
 
     @property
     def _by_node(self) -> Segments:
+        node, edge = self.hyperedge_index
+        if not is_eager() and self._node_segments is None:
+            return segments_from(node, edge, self.num_nodes)
         if self._node_segments is None:
             with ordinary_tensors():
-                node, edge = self.hyperedge_index
                 self._node_segments = segments_from(node, edge, self.num_nodes)
         return self._node_segments
 

@@ -164,27 +164,31 @@ class NeighborTable(MemberIncidence):
 
     @property
     def _by_edge(self) -> Segments:
-        if self._edge_segments is None:
-            with ordinary_tensors():
-                index, width = self.index, self.index.shape[-1]
-                if self.batch_size is not None:
-                    first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
-                    index = index + first[:, None, None]
-                offsets = torch.arange(self._num_rows + 1, device=self.device) * width
-                self._edge_segments = Segments(index.flatten(), offsets, None)
-        return self._edge_segments
+        if self._edge_segments is not None:
+            return self._edge_segments
+        with ordinary_tensors():
+            index, width = self.index, self.index.shape[-1]
+            if self.batch_size is not None:
+                first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
+                index = index + first[:, None, None]
+            offsets = torch.arange(self._num_rows + 1, device=self.device) * width
+            segments = Segments(index.flatten(), offsets, None)
+        if is_eager():  # a traced tensor must not be kept
+            self._edge_segments = segments
+        return segments
 
     @property
     def _by_node(self) -> Segments:
-        if self._node_segments is None:
-            samples = 1 if self.batch_size is None else self.batch_size
-            with ordinary_tensors():
-                slots = torch.arange(self._flat_index.shape[0], device=self.device)
-                hyperedge = slots // max(self.index.shape[-1], 1)
-                self._node_segments = segments_from(
-                    self._flat_index, hyperedge, samples * self.num_nodes
-                )
-        return self._node_segments
+        if self._node_segments is not None:
+            return self._node_segments
+        samples = 1 if self.batch_size is None else self.batch_size
+        with ordinary_tensors():
+            slots = torch.arange(self._flat_index.shape[0], device=self.device)
+            hyperedge = slots // max(self.index.shape[-1], 1)
+            segments = segments_from(self._flat_index, hyperedge, samples * self.num_nodes)
+        if is_eager():
+            self._node_segments = segments
+        return segments
 
     def _map(self, function: TensorMap) -> Self:
         return type(self)(

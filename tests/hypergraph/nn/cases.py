@@ -1,0 +1,55 @@
+"""Every layer with its dense definition; tests/hypergraph/nn/test_layers.py holds all of them to
+the same laws."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from hypergraph import Incidence
+
+
+def _plain(layer: nn.Module, x: Tensor, h: Incidence) -> Tensor:
+    return layer(x, h)
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer in one setting.
+
+    ``define(layer, x, H, w)`` is the slow, obvious definition in dense float64 matrices, for
+    x [G, N, C], H [G, N, M] (repeated pairs added up) and w [G, M] of G hypergraphs at once,
+    padded with isolated vertices and empty hyperedges. It may use the layer's parameters and
+    its sub-modules that act on single rows (Linear, LayerNorm, an MLP), but none of the
+    library's operators.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    define: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+    in_channels: int = 4
+    call: Callable[[nn.Module, Tensor, Incidence], Tensor] = _plain
+    """How the layer is applied; further inputs must be made from x and h alone."""
+    every_operator: bool = False
+    """Works with every incidence operator, not only with those that list members."""
+    linear: bool = False
+    """out(a x + b y) = a out(x) + b out(y) once biases are zero."""
+
+
+def _collect() -> list[LayerCase]:
+    """The ``CASES`` of every module in tests/hypergraph/nn/definitions."""
+    from tests.hypergraph.nn import definitions
+
+    cases: list[LayerCase] = []
+    for module in pkgutil.iter_modules(definitions.__path__):
+        cases += importlib.import_module(f"{definitions.__name__}.{module.name}").CASES
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names), names
+    return cases
+
+
+CASES = _collect()
