@@ -95,10 +95,10 @@ def write_npz(dataset: HypergraphDataset, path: str | Path) -> Path:
         "y": dataset.y.cpu().numpy().astype(np.int32),
     }
     if dataset.x is not None:
-        x = dataset.x.detach().cpu()
-        if x.is_sparse or x.layout == torch.sparse_csr:
-            x = x.to_dense()
-        x = x.float().numpy()
+        features = dataset.x.detach().cpu()
+        if features.layout != torch.strided:
+            features = features.to_dense()
+        x = features.float().numpy()
         if np.count_nonzero(x) * 4 < x.size:
             rows, columns = np.nonzero(x)
             counts = np.bincount(rows, minlength=len(x))

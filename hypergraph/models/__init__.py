@@ -1,0 +1,18 @@
+"""Complete models with the published defaults."""
+
+from hypergraph.models.base import ModelConfig, NodeModel, count_parameters
+from hypergraph.models.features import feature_dropout, sparse_rows
+from hypergraph.models.hgnn import HGNN, HGNNConfig
+from hypergraph.models.names import model_class, names
+
+__all__ = [
+    "HGNN",
+    "HGNNConfig",
+    "ModelConfig",
+    "NodeModel",
+    "count_parameters",
+    "feature_dropout",
+    "model_class",
+    "names",
+    "sparse_rows",
+]

@@ -1,0 +1,30 @@
+"""Names for the command line."""
+
+from hypergraph._checks import check_choice
+from hypergraph.models.base import NodeModel
+from hypergraph.models.hgnn import HGNN
+
+_MODELS: dict[str, type[NodeModel]] = {
+    "hgnn": HGNN,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models that ``model_class`` and ``hypergraph-train`` know.
+
+    Example:
+        >>> from hypergraph import models
+        >>> "hgnn" in models.names()
+        True
+    """
+    return tuple(_MODELS)
+
+
+def model_class(name: str) -> type[NodeModel]:
+    """The class of a model by its name.
+
+    Raises:
+        ValueError: there is no model of that name; the message lists those there are.
+    """
+    check_choice("model", name, names())
+    return _MODELS[name]
