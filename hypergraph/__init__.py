@@ -6,7 +6,15 @@
 torch.Size([100, 32])
 """
 
-from hypergraph.construct import KNN, Construction, CrossCorrelation, Fusion, fuse, part_shares
+from hypergraph.construct import (
+    KNN,
+    Construction,
+    CrossCorrelation,
+    EpsilonBall,
+    Fusion,
+    fuse,
+    part_shares,
+)
 from hypergraph.incidence import (
     BlockDiagonal,
     Concat,
@@ -30,6 +38,7 @@ __all__ = [
     "CrossCorrelation",
     "Dense",
     "DynamicHGConv",
+    "EpsilonBall",
     "Fusion",
     "HGNNConv",
     "Hypergraph",

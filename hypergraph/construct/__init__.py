@@ -2,7 +2,16 @@
 
 from hypergraph.construct.base import Construction
 from hypergraph.construct.cross_correlation import CrossCorrelation
+from hypergraph.construct.epsilon_ball import EpsilonBall
 from hypergraph.construct.fusion import Fusion, fuse, part_shares
 from hypergraph.construct.knn import KNN
 
-__all__ = ["KNN", "Construction", "CrossCorrelation", "Fusion", "fuse", "part_shares"]
+__all__ = [
+    "KNN",
+    "Construction",
+    "CrossCorrelation",
+    "EpsilonBall",
+    "Fusion",
+    "fuse",
+    "part_shares",
+]

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
-from hypergraph._checks import check_batch, check_features
+from hypergraph._checks import check_batch, check_features, check_positive_number, is_eager
 from hypergraph.incidence import BlockDiagonal, Incidence
 
 
@@ -30,7 +31,8 @@ class Construction(nn.Module):
                 order; hyperedges stay inside samples.
 
         Returns:
-            An operator over N vertices, with ``batch_size`` B for [B, N, C].
+            An operator over N vertices, with ``batch_size`` B for [B, N, C]; constructions that do
+            not look at the features return one operator that all samples share.
 
         Raises:
             ValueError, TypeError: a shape or dtype does not fit.
@@ -51,3 +53,47 @@ class Construction(nn.Module):
         if samples == 0:
             return self.construct(x)
         return BlockDiagonal([self.construct(x[batch == b]) for b in range(samples)], batch)
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise ValueError if a feature is NaN or infinite (eager mode only)."""
+    if is_eager() and not bool(torch.isfinite(x.detach()).all()):
+        raise ValueError(
+            "`x` must be finite, got NaN or infinity: distances to such rows are undefined; "
+            "find the layer that produced it with torch.autograd.detect_anomaly()"
+        )
+
+
+def check_soft(
+    weighting: str | None, bandwidth: float | None, differentiable: bool, straight_through: bool
+) -> float | None:
+    """Return the bandwidth if the settings of a soft incidence fit together, raise otherwise."""
+    if bandwidth is not None:
+        bandwidth = check_positive_number("bandwidth", bandwidth)
+    if bandwidth is not None and weighting is None:
+        raise ValueError("`bandwidth` goes with weighting='rbf', got weighting=None")
+    if straight_through and weighting is None:
+        raise ValueError(
+            "`straight_through=True` needs weighting='rbf', whose gradient it takes; "
+            "the incidence is 0 or 1 all the same"
+        )
+    if differentiable and weighting is None:
+        raise ValueError(
+            "`differentiable=True` needs weighting='rbf': "
+            "the choice of neighbours alone has no gradient"
+        )
+    return bandwidth
+
+
+def rbf(
+    squared: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """``exp(-d^2 / s^2)`` with finite gradients to the squared distances, whatever the scale."""
+    scale = scale.clamp_min(torch.finfo(squared.dtype).tiny ** 0.5)
+    return torch.exp(-squared / scale.square())
+
+
+def hard_forward(hard: Tensor, soft: Tensor) -> Tensor:
+    """The straight-through estimator: exactly the values of ``hard``, the gradient of ``soft``."""
+    return hard + (soft - soft.detach())

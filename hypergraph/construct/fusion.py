@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hypergraph._checks import check_choice, check_features, check_non_negative_number
 from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph.construct._repeat import repeated
 from hypergraph.construct.base import Construction
 from hypergraph.incidence import Concat, Incidence, WeightedSum
 from hypergraph.incidence._composite import Composite
@@ -21,7 +22,9 @@ class Fusion(Construction):
     """Build several hypergraphs from the same features and fuse them.
 
     Learned incidence can have row sums hundreds of times those of a KNN table; so every part is
-    first scaled to the mean vertex degree of the first one (per sample), then by its weight.
+    first scaled to the mean vertex degree of the first one (per sample), then by its weight. Where
+    the first has no degree (a sample without correlations, a graph without edges), the next part
+    that has one sets the scale.
 
     ``"concat"`` puts the hyperedges side by side: permutation-equivariant whenever the parts are.
     ``"sum"`` adds the matrices, as DHFusion does (weights 0.9 and 0.1 in its code): all parts need
@@ -29,7 +32,8 @@ class Fusion(Construction):
     (``CrossCorrelation(omega="tied")``) if the result is to be permutation-equivariant.
 
     Args:
-        constructions: modules ``x -> incidence``, the first of which sets the scale.
+        constructions: modules ``x -> incidence``, the first of which sets the scale; those that do
+            not look at the features count as the same hypergraph in every sample.
         mode: ``"concat"`` or ``"sum"``.
         weights: one non-negative number per part; default ones for concat, and for a sum of two
             parts (0.9, 0.1).
@@ -85,7 +89,9 @@ def fuse(
     """Fuse hypergraphs over the same vertices; the rules are those of ``Fusion``.
 
     ``H = [w_1 H_1, w_2 c_2 H_2, ...]`` or the sum of these, with ``c_i = mean degree of H_1 / mean
-    degree of H_i``. Gradients flow through the scale. A part of mean degree 0 stays zero.
+    degree of H_i``. Gradients flow through the scale. A part of mean degree 0 stays zero and sets
+    no scale: in a sample where H_1 has mean degree 0, the first part that has more takes its place.
+    A single hypergraph beside batched ones is repeated for every sample.
 
     Args:
         parts: operators with equal numbers of vertices and samples.
@@ -106,15 +112,18 @@ def fuse(
     """
     check_choice("mode", mode, get_args(FusionMode))
     weights = _checked_weights(weights, mode, len(parts))
+    parts = _equally_batched(parts)
     coefficients: list[float | Tensor] = list(weights)
     if normalized and len(parts) > 1:
         dtype = torch.float32
         for part in parts:
             dtype = torch.promote_types(dtype, part.dtype or dtype)
-        target = mean_node_degree(parts[0], dtype)
-        for number, part in enumerate(parts[1:], start=1):
-            ratio = target * inverse_power(mean_node_degree(part, dtype), -1.0)
-            coefficients[number] = weights[number] * ratio
+        means = [mean_node_degree(part, dtype) for part in parts]
+        target = means[0]
+        for mean in means[1:]:
+            target = torch.where(target > torch.finfo(dtype).tiny, target, mean)
+        for number, mean in enumerate(means[1:], start=1):
+            coefficients[number] = weights[number] * (target * inverse_power(mean, -1.0))
     if mode == "sum":
         return WeightedSum(parts, coefficients)
     scale = [isinstance(c, Tensor) or c != 1 for c in coefficients]
@@ -154,6 +163,15 @@ def part_shares(
         y = y * (hypergraph.weight(y.dtype) * inverse_power(edge_degree, -1.0)).unsqueeze(-1)
         norms = torch.stack([(term * root).norm() for term in hypergraph.e2v_parts(y)])
         return norms * inverse_power(norms.sum(), -1.0)
+
+
+def _equally_batched(parts: Sequence[Incidence]) -> list[Incidence]:
+    """Repeat single hypergraphs for every sample where other parts are batched."""
+    samples = [part.batch_size for part in parts if isinstance(part, Incidence)]
+    batched = [size for size in samples if size is not None]
+    if not batched or len(batched) == len(parts) or len(samples) < len(parts):
+        return list(parts)
+    return [part if part.batch_size is not None else repeated(part, batched[0]) for part in parts]
 
 
 def _checked_weights(
