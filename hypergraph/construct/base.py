@@ -79,7 +79,7 @@ def check_soft(
         )
     if differentiable and weighting is None:
         raise ValueError(
-            "`differentiable=True` needs weighting='rbf': "
+            "`differentiable=True` needs weighting='rbf', got weighting=None: "
             "the choice of neighbours alone has no gradient"
         )
     return bandwidth
