@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -264,7 +264,8 @@ def _maker(
         )
     if options:
         raise ValueError("`model_options` goes with a name or a model class, not with a function")
-    return named, getattr(named, "__name__", type(named).__name__), {}
+    name = str(getattr(named, "__name__", type(named).__name__))
+    return cast(ModelMaker, named), name, {}
 
 
 def _choose_splits(
