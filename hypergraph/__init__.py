@@ -12,6 +12,8 @@ from hypergraph.construct import (
     CrossCorrelation,
     EpsilonBall,
     Fusion,
+    FuzzyCMeans,
+    KMeans,
     fuse,
     part_shares,
 )
@@ -19,6 +21,7 @@ from hypergraph.incidence import (
     BlockDiagonal,
     Concat,
     Dense,
+    FixedHypergraph,
     Hypergraph,
     Incidence,
     LowRank,
@@ -28,7 +31,15 @@ from hypergraph.incidence import (
     Streamed,
     WeightedSum,
 )
-from hypergraph.nn import DynamicHGConv, HGNNConv, hgnn_propagate
+from hypergraph.nn import (
+    DynamicHGConv,
+    HGNNConv,
+    HyperGCNConv,
+    UniGCNIIConv,
+    extreme_members,
+    hgnn_propagate,
+    unigcn_propagate,
+)
 
 __all__ = [
     "KNN",
@@ -39,17 +50,24 @@ __all__ = [
     "Dense",
     "DynamicHGConv",
     "EpsilonBall",
+    "FixedHypergraph",
     "Fusion",
+    "FuzzyCMeans",
     "HGNNConv",
+    "HyperGCNConv",
     "Hypergraph",
     "Incidence",
+    "KMeans",
     "LowRank",
     "MemberIncidence",
     "Members",
     "NeighborTable",
     "Streamed",
+    "UniGCNIIConv",
     "WeightedSum",
+    "extreme_members",
     "fuse",
     "hgnn_propagate",
     "part_shares",
+    "unigcn_propagate",
 ]

@@ -4,6 +4,7 @@ from hypergraph.incidence.base import Incidence, MemberIncidence, Members
 from hypergraph.incidence.block_diagonal import BlockDiagonal
 from hypergraph.incidence.concat import Concat
 from hypergraph.incidence.dense import Dense
+from hypergraph.incidence.fixed import FixedHypergraph
 from hypergraph.incidence.low_rank import LowRank
 from hypergraph.incidence.sparse import Hypergraph
 from hypergraph.incidence.streamed import Streamed
@@ -14,6 +15,7 @@ __all__ = [
     "BlockDiagonal",
     "Concat",
     "Dense",
+    "FixedHypergraph",
     "Hypergraph",
     "Incidence",
     "LowRank",
