@@ -33,7 +33,7 @@ def check_integer(name: str, tensor: object) -> Tensor:
 
 def check_index_range(name: str, index: Tensor, size: int, size_name: str) -> None:
     """Raise ValueError unless every entry of ``index`` lies in [0, size)."""
-    if not is_eager() or index.numel() == 0:
+    if not is_eager() or index.numel() == 0 or index.is_meta:
         return
     low, high = (int(v) for v in torch.aminmax(index))
     if low < 0 or high >= size:
@@ -82,6 +82,15 @@ def check_positive_int(name: str, value: object) -> int:
     return value
 
 
+def check_fraction(name: str, value: object) -> float:
+    """Return ``value`` as a float if 0 <= value <= 1, raise otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must lie in [0, 1], got {value}")
+    return float(value)
+
+
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -102,6 +111,21 @@ def check_features(x: object, channels: int | None = None) -> Tensor:
             f"`x` must have {channels} channels in its last dimension, got shape {list(x.shape)}"
         )
     return x
+
+
+def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
+    """Return ``tensor`` if it is floating point, of the shape of ``x`` and beside it."""
+    tensor = check_float(name, tensor)
+    if tensor.shape != x.shape:
+        raise ValueError(
+            f"`{name}` must have the shape of `x`, {list(x.shape)}, got {list(tensor.shape)}"
+        )
+    if tensor.device != x.device:
+        raise ValueError(
+            f"`{name}` must be on the device of `x`, {x.device}, got {tensor.device}; "
+            "move it with .to(x.device)"
+        )
+    return tensor
 
 
 def check_layer_dtype(x: Tensor, weight: Tensor) -> None:

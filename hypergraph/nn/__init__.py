@@ -2,5 +2,16 @@
 
 from hypergraph.nn.dynamic_hg_conv import DynamicHGConv
 from hypergraph.nn.hgnn_conv import HGNNConv, hgnn_propagate
+from hypergraph.nn.hypergcn_conv import HyperGCNConv, extreme_members
+from hypergraph.nn.unigcnii_conv import UniGCNIIConv
+from hypergraph.nn.unignn import unigcn_propagate
 
-__all__ = ["DynamicHGConv", "HGNNConv", "hgnn_propagate"]
+__all__ = [
+    "DynamicHGConv",
+    "HGNNConv",
+    "HyperGCNConv",
+    "UniGCNIIConv",
+    "extreme_members",
+    "hgnn_propagate",
+    "unigcn_propagate",
+]

@@ -38,6 +38,8 @@ class LayerCase:
     """Works with every incidence operator, not only with those that list members."""
     linear: bool = False
     """out(a x + b y) = a out(x) + b out(y) once biases are zero."""
+    no_gradcheck: str = ""
+    """Why the gradient is not the derivative of the value, as where a paper detaches a factor."""
 
 
 def _collect() -> list[LayerCase]:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hypergraph import UniGCNIIConv
+from tests.hypergraph.generated import inverse
+from tests.hypergraph.nn.cases import LayerCase
+
+
+def members(x: Tensor, h: Tensor, reduce: str) -> Tensor:
+    """[G, M, C] sums or means over the members of every hyperedge, written out."""
+    total = (h[..., None] * x[..., None, :]).sum(-3)
+    return total if reduce == "sum" else total * inverse(h.sum(-2))[..., None]
+
+
+def unigcn(z: Tensor, h: Tensor, w: Tensor, reduce: str = "mean") -> Tensor:
+    """D_v^-1/2 H W dbar_e^-1/2 (reduction of the members), d_v and dbar_e as written."""
+    degree = (h * w[..., None, :]).sum(-1)
+    dbar = members(degree[..., None], h, reduce)[..., 0]
+    y = members(z, h, reduce) * (w * inverse(dbar, 0.5))[..., None]
+    return inverse(degree, 0.5)[..., None] * (h @ y)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    x = x * inverse(x.abs().amax(-1, keepdim=True))
+    return x * inverse(torch.linalg.vector_norm(x, dim=-1, keepdim=True))
+
+
+def _unigcnii(layer: UniGCNIIConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    smooth = unigcn(x, h, w, layer.v2e_reduce)
+    if layer.use_norm:
+        smooth = unit_rows(smooth)
+    mixed = (1 - layer.alpha) * smooth + layer.alpha * (-0.5 * x)
+    return (1 - layer.beta) * mixed + layer.beta * mixed @ layer.theta.weight.mT
+
+
+def _with_x0(layer: UniGCNIIConv, x: Tensor, h: object) -> Tensor:
+    return layer(x, x * -0.5, h)
+
+
+_DETACHED = "the official use_norm detaches the norm"
+
+CASES = [
+    LayerCase(
+        "UniGCNIIConv",
+        lambda: UniGCNIIConv(4, layer=2, alpha=0.3),
+        _unigcnii,
+        call=_with_x0,
+        every_operator=True,
+        linear=True,
+    ),
+    LayerCase(
+        "UniGCNIIConv of sums with norm",
+        lambda: UniGCNIIConv(4, beta=0.6, v2e_reduce="sum", use_norm=True),
+        _unigcnii,
+        call=_with_x0,
+        every_operator=True,
+        no_gradcheck=_DETACHED,
+    ),
+]
