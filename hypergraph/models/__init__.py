@@ -4,12 +4,15 @@ from hypergraph.models.base import ModelConfig, NodeModel, count_parameters
 from hypergraph.models.features import feature_dropout, sparse_rows
 from hypergraph.models.hgnn import HGNN, HGNNConfig
 from hypergraph.models.names import model_class, names
+from hypergraph.models.unigcnii import UniGCNII, UniGCNIIConfig
 
 __all__ = [
     "HGNN",
     "HGNNConfig",
     "ModelConfig",
     "NodeModel",
+    "UniGCNII",
+    "UniGCNIIConfig",
     "count_parameters",
     "feature_dropout",
     "model_class",

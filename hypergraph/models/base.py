@@ -11,6 +11,7 @@ from hypergraph._checks import check_features, check_positive_int
 from hypergraph.incidence import Incidence
 from hypergraph.models.features import is_sparse
 from hypergraph.models.hub import HubMixin
+from hypergraph.nn.hgnn_conv import as_incidence
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class NodeModel(HubMixin, nn.Module, ABC):
         return cls(make_config(cls.config_class, in_channels, out_channels, options))
 
     @abstractmethod
-    def _scores(self, x: Tensor, hypergraph: Incidence | Tensor) -> Tensor:
+    def _scores(self, x: Tensor, hypergraph: Incidence) -> Tensor:
         """Class scores for checked features."""
 
     def forward(
@@ -102,7 +103,7 @@ class NodeModel(HubMixin, nn.Module, ABC):
                 f"`x` must be dense for {type(self).__name__}, got sparse rows; "
                 "convert it with .to_dense()"
             )
-        return self._scores(x, hypergraph)
+        return self._scores(x, as_incidence(hypergraph, x))
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Parameters for the optimiser; one group unless the paper decays parts differently."""

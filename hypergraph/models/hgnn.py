@@ -55,7 +55,7 @@ class HGNN(NodeModel):
         self.convs = nn.ModuleList(map(HGNNConv, sizes[:-1], sizes[1:]))
         self.activation = activation(config.activation)
 
-    def _scores(self, x: Tensor, hypergraph: Incidence | Tensor) -> Tensor:
+    def _scores(self, x: Tensor, hypergraph: Incidence) -> Tensor:
         x = feature_dropout(x, self.config.input_dropout, self.training)
         for layer, conv in enumerate(self.convs):
             if layer:

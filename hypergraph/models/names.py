@@ -3,9 +3,11 @@
 from hypergraph._checks import check_choice
 from hypergraph.models.base import NodeModel
 from hypergraph.models.hgnn import HGNN
+from hypergraph.models.unigcnii import UniGCNII
 
 _MODELS: dict[str, type[NodeModel]] = {
     "hgnn": HGNN,
+    "unigcnii": UniGCNII,
 }
 
 
