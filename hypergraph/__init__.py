@@ -32,6 +32,7 @@ from hypergraph.incidence import (
     WeightedSum,
 )
 from hypergraph.nn import (
+    AllSetTransformerConv,
     DynamicHGConv,
     HGNNConv,
     HyperGCNConv,
@@ -43,6 +44,7 @@ from hypergraph.nn import (
 
 __all__ = [
     "KNN",
+    "AllSetTransformerConv",
     "BlockDiagonal",
     "Concat",
     "Construction",

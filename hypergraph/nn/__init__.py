@@ -1,5 +1,6 @@
 """Hypergraph layers."""
 
+from hypergraph.nn.all_set_transformer import AllSetTransformerConv
 from hypergraph.nn.dynamic_hg_conv import DynamicHGConv
 from hypergraph.nn.hgnn_conv import HGNNConv, hgnn_propagate
 from hypergraph.nn.hypergcn_conv import HyperGCNConv, extreme_members
@@ -7,6 +8,7 @@ from hypergraph.nn.unigcnii_conv import UniGCNIIConv
 from hypergraph.nn.unignn import unigcn_propagate
 
 __all__ = [
+    "AllSetTransformerConv",
     "DynamicHGConv",
     "HGNNConv",
     "HyperGCNConv",
