@@ -1,5 +1,6 @@
 """Complete models with the published defaults."""
 
+from hypergraph.models.allset_transformer import AllSetTransformer, AllSetTransformerConfig
 from hypergraph.models.base import ModelConfig, NodeModel, count_parameters
 from hypergraph.models.features import feature_dropout, sparse_rows
 from hypergraph.models.hgnn import HGNN, HGNNConfig
@@ -7,6 +8,8 @@ from hypergraph.models.names import model_class, names
 from hypergraph.models.unigcnii import UniGCNII, UniGCNIIConfig
 
 __all__ = [
+    "AllSetTransformer",
+    "AllSetTransformerConfig",
     "HGNN",
     "HGNNConfig",
     "ModelConfig",

@@ -1,12 +1,14 @@
 """Names for the command line."""
 
 from hypergraph._checks import check_choice
+from hypergraph.models.allset_transformer import AllSetTransformer
 from hypergraph.models.base import NodeModel
 from hypergraph.models.hgnn import HGNN
 from hypergraph.models.unigcnii import UniGCNII
 
 _MODELS: dict[str, type[NodeModel]] = {
     "hgnn": HGNN,
+    "allset-transformer": AllSetTransformer,
     "unigcnii": UniGCNII,
 }
 

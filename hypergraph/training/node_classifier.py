@@ -299,19 +299,8 @@ def _prepare(data: HypergraphDataset, config: TrainingConfig) -> tuple[Tensor, H
         x = torch.where(total != 0, x / torch.where(total != 0, total, 1), 0)
     hypergraph = data.hypergraph
     if config.self_loops:
-        hypergraph = _add_self_loops(hypergraph)
+        hypergraph = hypergraph.add_self_loops()
     return x, hypergraph
-
-
-def _add_self_loops(h: Hypergraph) -> Hypergraph:
-    node, edge = h.hyperedge_index
-    alone = h.edge_degree()[edge] == 1
-    has = torch.zeros(h.num_nodes, dtype=torch.bool, device=h.device)
-    has[node[alone]] = True
-    new = (~has).nonzero().squeeze(1)
-    numbers = h.num_edges + torch.arange(len(new), device=h.device)
-    index = torch.cat([h.hyperedge_index, torch.stack([new, numbers])], 1)
-    return Hypergraph(index, h.num_nodes, h.num_edges + len(new))
 
 
 def _seed_everything(seed: int) -> None:
