@@ -6,6 +6,7 @@
 torch.Size([100, 32])
 """
 
+from hypergraph.collate import PaddedBatch, collate_padded
 from hypergraph.construct import (
     KNN,
     Construction,
@@ -16,6 +17,12 @@ from hypergraph.construct import (
     KMeans,
     fuse,
     part_shares,
+)
+from hypergraph.expansion import (
+    clique_expansion,
+    line_expansion,
+    line_graph,
+    star_expansion,
 )
 from hypergraph.incidence import (
     BlockDiagonal,
@@ -31,12 +38,16 @@ from hypergraph.incidence import (
     Streamed,
     WeightedSum,
 )
+from hypergraph.laplacian import laplacian_matrix, laplacian_product
 from hypergraph.nn import (
     AllSetTransformerConv,
     DynamicHGConv,
     HGNNConv,
     HyperGCNConv,
+    UniGCNConv,
     UniGCNIIConv,
+    UniGINConv,
+    UniSAGEConv,
     extreme_members,
     hgnn_propagate,
     unigcn_propagate,
@@ -64,12 +75,23 @@ __all__ = [
     "MemberIncidence",
     "Members",
     "NeighborTable",
+    "PaddedBatch",
     "Streamed",
+    "UniGCNConv",
     "UniGCNIIConv",
+    "UniGINConv",
+    "UniSAGEConv",
     "WeightedSum",
+    "clique_expansion",
+    "collate_padded",
     "extreme_members",
     "fuse",
     "hgnn_propagate",
+    "laplacian_matrix",
+    "laplacian_product",
+    "line_expansion",
+    "line_graph",
     "part_shares",
+    "star_expansion",
     "unigcn_propagate",
 ]
