@@ -82,6 +82,15 @@ def check_positive_int(name: str, value: object) -> int:
     return value
 
 
+def check_finite_number(name: str, value: object) -> float:
+    """Return ``value`` as a float if it is a finite number, raise otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"`{name}` must be finite, got {value}")
+    return float(value)
+
+
 def check_fraction(name: str, value: object) -> float:
     """Return ``value`` as a float if 0 <= value <= 1, raise otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

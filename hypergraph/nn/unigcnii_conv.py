@@ -28,7 +28,7 @@ class UniGCNIIConv(nn.Module):
         (P X)_v = d_v^-1/2 sum over e of w_e h_ve dbar_e^-1/2 (mean over e of X)
         dbar_e = mean over e of d_v
 
-    Huang and Yang, UniGNN (IJCAI 2021, https://arxiv.org/abs/2105.00956), UniGCNII in section 3.
+    Huang and Yang, UniGNN (IJCAI 2021, https://arxiv.org/abs/2105.00956), the layer of UniGCNII.
     Defaults are those of the official model: alpha = 0.1, lambda = 0.5, l counted from 1, no bias.
     The model applies a ReLU after every layer and decays Theta twenty times as much (0.01) as its
     first and last linear map.

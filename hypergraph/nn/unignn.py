@@ -6,6 +6,7 @@ from torch import Tensor
 from hypergraph._checks import check_choice, check_features
 from hypergraph._numerics import inverse_power, propagation_dtype
 from hypergraph.incidence import Incidence
+from hypergraph.incidence._pairs import Reduce
 from hypergraph.nn.hgnn_conv import as_incidence
 
 
@@ -51,6 +52,21 @@ def unigcn_propagate(
         scale = hypergraph.weight(edge_degree.dtype) * inverse_power(member_degree, -0.5)
         out = hypergraph.e2v(edges * scale.unsqueeze(-1))
         return (out * inverse_power(node_degree, -0.5).unsqueeze(-1)).to(z.dtype)
+
+
+def jump_propagate(
+    z: Tensor,  # [N, C] or [B, N, C]
+    hypergraph: Incidence | Tensor,
+    v2e_reduce: Reduce,
+    e2v_reduce: Reduce,
+    own: float | Tensor = 1.0,
+) -> Tensor:
+    """``own z`` and what comes back from the hyperedges; computed in at least float32."""
+    hypergraph = as_incidence(hypergraph, check_features(z))
+    with torch.autocast(z.device.type, enabled=False):
+        features = z.to(propagation_dtype(z))
+        around = hypergraph.v2v(features, v2e_reduce, e2v_reduce)
+        return (own * features + around).to(z.dtype)
 
 
 def normalize_rows(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hypergraph import UniGCNIIConv
+from hypergraph import UniGCNConv, UniGCNIIConv, UniGINConv, UniSAGEConv
 from tests.hypergraph.generated import inverse
 from tests.hypergraph.nn.cases import LayerCase
 
@@ -39,6 +39,28 @@ def _with_x0(layer: UniGCNIIConv, x: Tensor, h: object) -> Tensor:
     return layer(x, x * -0.5, h)
 
 
+def _unigcn(layer: UniGCNConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    out = unigcn(layer.theta(x), h, w, layer.v2e_reduce)
+    return unit_rows(out) if layer.use_norm else out
+
+
+def _unisage(layer: UniSAGEConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    z, weighted = layer.theta(x), h * w[..., None, :]
+    if layer.v2e_reduce == "max":
+        y = torch.where(h[..., None] > 0, z[..., None, :], -torch.inf).amax(-3)
+        y = torch.where(y.isfinite(), y, 0)
+    else:
+        y = members(z, h, layer.v2e_reduce)
+    out = z + members(y, weighted.mT, layer.e2v_reduce)
+    return unit_rows(out) if layer.use_norm else out
+
+
+def _unigin(layer: UniGINConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    z = layer.theta(x)
+    y = members(z, h, layer.v2e_reduce)
+    return (1 + layer.eps) * z + (h * w[..., None, :]) @ y
+
+
 _DETACHED = "the official use_norm detaches the norm"
 
 CASES = [
@@ -57,5 +79,48 @@ CASES = [
         call=_with_x0,
         every_operator=True,
         no_gradcheck=_DETACHED,
+    ),
+    LayerCase(
+        "UniGCNConv",
+        lambda: UniGCNConv(4, 6),
+        _unigcn,
+        every_operator=True,
+        linear=True,
+    ),
+    LayerCase(
+        "UniGCNConv of sums with bias and norm",
+        lambda: UniGCNConv(4, 6, bias=True, v2e_reduce="sum", use_norm=True),
+        _unigcn,
+        every_operator=True,
+        no_gradcheck=_DETACHED,
+    ),
+    LayerCase(
+        "UniSAGEConv",
+        lambda: UniSAGEConv(4, 6, bias=True),
+        _unisage,
+        every_operator=True,
+        linear=True,
+    ),
+    LayerCase(
+        "UniSAGEConv of sums, mean and norm",
+        lambda: UniSAGEConv(4, 6, v2e_reduce="sum", e2v_reduce="mean", use_norm=True),
+        _unisage,
+        every_operator=True,
+        no_gradcheck=_DETACHED,
+    ),
+    LayerCase("UniSAGEConv of maxima", lambda: UniSAGEConv(4, 6, v2e_reduce="max"), _unisage),
+    LayerCase(
+        "UniGINConv",
+        lambda: UniGINConv(4, 6, eps=0.4, bias=True),
+        _unigin,
+        every_operator=True,
+        linear=True,
+    ),
+    LayerCase(
+        "UniGINConv of sums, eps fixed",
+        lambda: UniGINConv(4, 6, eps=0.4, train_eps=False, v2e_reduce="sum"),
+        _unigin,
+        every_operator=True,
+        linear=True,
     ),
 ]
