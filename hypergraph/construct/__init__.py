@@ -4,6 +4,8 @@ from hypergraph.construct.base import Construction
 from hypergraph.construct.cross_correlation import CrossCorrelation
 from hypergraph.construct.epsilon_ball import EpsilonBall
 from hypergraph.construct.fusion import Fusion, fuse, part_shares
+from hypergraph.construct.fuzzy_cmeans import FuzzyCMeans
+from hypergraph.construct.kmeans import KMeans
 from hypergraph.construct.knn import KNN
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "CrossCorrelation",
     "EpsilonBall",
     "Fusion",
+    "FuzzyCMeans",
+    "KMeans",
     "fuse",
     "part_shares",
 ]
