@@ -128,7 +128,8 @@ class NegativeDraw:
             self._node_start, self._node_count = degree.cumsum(0) - degree, degree
         elif kind == "clique":
             self._neighbors = self._clique_expansion()
-            self._adjacent = self._neighbors // max(h.num_nodes, 1)
+            firsts = torch.arange(h.num_nodes + 1) * h.num_nodes
+            self._neighbor_start = torch.searchsorted(self._neighbors, firsts)
 
     def __call__(
         self, count: int, sizes: Tensor | None, generator: torch.Generator | None
@@ -218,9 +219,8 @@ class NegativeDraw:
         rest = rows.clone()
         rest[number, out] = n
         # Candidates are the neighbours of the member that has fewest.
-        start = torch.searchsorted(self._adjacent, torch.arange(n))
-        end = torch.searchsorted(self._adjacent, torch.arange(n), right=True)
-        degree = torch.cat([end - start, torch.full((1,), 2**62)])
+        start = self._neighbor_start
+        degree = torch.cat([start.diff(), torch.full((1,), 2**62)])
         pivot = rest.gather(1, degree[rest].argmin(1, keepdim=True)).squeeze(1)
         row, position = ranges(start[pivot], degree[pivot])
         candidate = self._neighbors[position] % n
