@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.hypergraph.misuse_runner import PRELUDE
 
 RUNNER = Path(__file__).with_name("misuse_runner.py")
 
@@ -43,7 +46,7 @@ STRUCTURE = [
     ("Hypergraph(index, 4, 3, None, torch.ones(4).int())", "incidence_weight", TypeError),
     ("Hypergraph.from_edges([[0, 1.5]])", "edges", TypeError),
     ("Hypergraph.from_edges([[0, -1]], 3)", "hyperedge_index", ValueError),
-    ("Hypergraph.from_edges([[0, 5]], 3)", "num_nodes", ValueError),
+    ("Hypergraph.from_edges([[0, 5]], 3)", "hyperedge_index", ValueError),
     ("Hypergraph.from_edges([['a', 'b']])", "edges", TypeError),
     ("Hypergraph.from_dense(-torch.ones(2, 2))", "matrix", ValueError),
     ("Hypergraph.from_dense(torch.ones(2))", "matrix", ValueError),
@@ -154,6 +157,24 @@ def test_names_the_argument(
     assert kind == error.__name__, (kind, message)
     assert f"`{argument}" in message, message
     assert "got" in message, message
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    made: dict[str, object] = {}
+    exec(PRELUDE, made)
+    return made
+
+
+@pytest.mark.parametrize(("code", "argument", "error"), CASES, ids=[case[0] for case in CASES])
+def test_leaves_what_it_was_given_as_it_was(
+    code: str, argument: str, error: type[Exception], names: dict[str, object]
+) -> None:
+    """In this process too, where nothing may be changed by the refused call."""
+    with pytest.raises(error, match=f"`{re.escape(argument)}.*got"):
+        exec(code, dict(names))
+    assert names["h"].v2e(names["x"]).shape == (3, 5)  # type: ignore[attr-defined]
+    assert names["index"].tolist() == [[0, 1, 1, 2], [0, 0, 1, 1]]  # type: ignore[attr-defined]
 
 
 def test_there_are_many_cases_and_right_code_is_accepted(

@@ -1,0 +1,119 @@
+"""Small cases by hand for the member protocol, and what operators look like."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hypergraph import Concat, Dense, Hypergraph, LowRank, NeighborTable, WeightedSum
+
+X = torch.tensor([[1.0, -1.0], [2.0, 5.0], [4.0, 0.5]])
+
+
+def test_reductions_by_hand() -> None:
+    h = Hypergraph.from_edges([[0, 1], [2], []], num_nodes=3)
+    assert h.v2e(X, "sum").tolist() == [[3, 4], [4, 0.5], [0, 0]]
+    assert h.v2e(X, "mean").tolist() == [[1.5, 2], [4, 0.5], [0, 0]]
+    assert h.v2e(X, "max").tolist() == [[2, 5], [4, 0.5], [0, 0]]
+    assert h.v2e(X, "min").tolist() == [[1, -1], [4, 0.5], [0, 0]]
+    share = 1 / (1 + math.exp(1 - 2))  # of vertex 1 in the first channel
+    assert_close(h.v2e(X, "softmax")[0, 0].item(), 1 * (1 - share) + 2 * share)
+
+
+def test_softmax_of_one_score_per_pair() -> None:
+    table = NeighborTable(torch.tensor([[0, 1, 2], [2, 2, 1]]), 3)
+    scores = torch.tensor([0.0, math.log(2), math.log(5), 1.0, 1.0, 1.0])
+    expected = torch.tensor([1 / 8, 2 / 8, 5 / 8, 1 / 3, 1 / 3, 1 / 3])
+    assert_close(table.incidence_softmax(scores), expected)
+    assert_close(table.incidence_softmax(scores[:, None]), expected[:, None])
+    over_edges = table.incidence_softmax(torch.zeros(6), "edges")
+    assert_close(over_edges, torch.tensor([1.0, 1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2]))
+
+
+def test_softmax_does_not_overflow_and_ignores_absent_pairs() -> None:
+    index = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    h = Hypergraph(index, incidence_weight=torch.tensor([1.0, 3.0, 0.0]))
+    scores = torch.tensor([1000.0, 1000.0, 1e30], requires_grad=True)
+    alpha = h.incidence_softmax(scores)
+    assert alpha.tolist() == [0.25, 0.75, 0]
+    alpha[0].backward()
+    assert scores.grad is not None
+    assert_close(scores.grad, torch.tensor([0.1875, -0.1875, 0.0]))
+    hidden = torch.tensor([-torch.inf, 0.0, 0.0])
+    assert h.incidence_softmax(hidden).tolist() == [0, 1, 0]
+    assert h.incidence_softmax(torch.full((3,), -torch.inf)).tolist() == [0, 0, 0]
+
+
+def test_absent_pairs_are_no_extremes_and_ties_share_the_gradient() -> None:
+    index = torch.tensor([[0, 1, 2, 2], [0, 0, 0, 1]])
+    values = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    h = Hypergraph(index, 3, 3, incidence_weight=values)
+    x = torch.tensor([[3.0], [3.0], [9.0]], requires_grad=True)
+    out = h.v2e(x, "max")
+    assert out.flatten().tolist() == [3, 0, 0]
+    out.sum().backward()
+    assert x.grad is not None and x.grad.flatten().tolist() == [0.5, 0.5, 0]
+
+
+def test_weights_of_hyperedges_act_on_the_way_to_vertices() -> None:
+    h = Hypergraph.from_edges([[0], [0, 1], [1]], hyperedge_weight=torch.tensor([1.0, 3.0, 0.0]))
+    y = torch.tensor([[1.0], [2.0], [9.0]])
+    assert h.e2v(y).flatten().tolist() == [3, 11]
+    assert h.e2v(y, "mean").flatten().tolist() == [1.75, 2]
+    assert h.e2v(y, "max").flatten().tolist() == [2, 2]
+    assert h.e2v(y, "min").flatten().tolist() == [1, 2]
+    messages = h.gather_edges(y)
+    assert h.reduce_to_nodes(messages).flatten().tolist() == [7, 6]
+    assert h.reduce_to_nodes(messages, weighted=False).flatten().tolist() == [3, 11]
+    assert h.v2v(torch.ones(2, 1), "sum").flatten().tolist() == [7, 6]
+    assert h.v2v(torch.ones(2, 1), "mean", "sum").flatten().tolist() == [4, 3]
+
+
+def test_members_of_composed_operators() -> None:
+    table = NeighborTable(torch.tensor([[0, 1], [2, 2]]), 3)
+    dense = Dense(torch.tensor([[0.5], [0.0], [0.25]]))
+    joined = Concat([table, dense], torch.tensor([1.0, 2.0, 3.0])).with_members()
+    assert joined.members().node.tolist() == [0, 1, 2, 2, 0, 2]
+    assert joined.members().hyperedge.tolist() == [0, 0, 1, 1, 2, 2]
+    assert joined.weight().tolist() == [1, 2, 3]
+    assert joined.to(torch.float64).members().value.dtype == torch.float64  # type: ignore[union-attr]
+    assert repr(joined) == (
+        "PairList(num_nodes=3, num_edges=3, nnz=6, weighted hyperedges, device='cpu')"
+    )
+    summed = WeightedSum([table, table], [0.5, torch.tensor(2.0)]).with_members()
+    assert_close(summed.to_dense(), 2.5 * table.to_dense())
+    assert table.with_members() is table
+    with pytest.raises(TypeError, match="`hypergraph` must be an operator whose members"):
+        Concat([table, LowRank(torch.ones(3, 1), torch.ones(2, 1))]).with_members()
+
+
+def test_operators_say_what_they_are() -> None:
+    index = torch.tensor([[[0, 1], [1, 2]], [[3, 1], [1, 2]]])
+    weight = torch.ones(2)
+    assert repr(NeighborTable(index, 4, hyperedge_weight=weight)) == (
+        "NeighborTable(batch_size=2, num_nodes=4, num_edges=2, width=2, weighted hyperedges, "
+        "device='cpu')"
+    )
+    assert repr(Dense(torch.ones(2, 3))) == "Dense(num_nodes=2, num_edges=3, device='cpu')"
+
+
+def test_moving_an_operator() -> None:
+    h = Dense(torch.ones(2, 3))
+    assert h.to("meta").device.type == "meta"
+    assert h.to(device="meta").device.type == "meta"
+    assert h.to(torch.device("meta"), dtype=torch.float64).dtype == torch.float64
+    assert h.to(dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert h.to().dtype == torch.float32
+
+
+def test_gathered_features_of_batches() -> None:
+    table = NeighborTable(torch.tensor([[[0, 1]], [[1, 1]]]), 2)
+    x = torch.arange(4.0).view(2, 2, 1)
+    assert table.gather_nodes(x).flatten().tolist() == [0, 1, 3, 3]
+    assert table.gather_edges(torch.tensor([[[5.0]], [[6.0]]])).flatten().tolist() == [5, 5, 6, 6]
+    single = NeighborTable(torch.tensor([[0, 1]]), 2)
+    assert single.gather_nodes(x).tolist() == [[[0], [1]], [[2], [3]]]
+    assert single.reduce_to_edges(single.gather_nodes(x)).tolist() == [[[1]], [[5]]]
