@@ -4,7 +4,13 @@
 >>> from hypergraph import DynamicHGConv
 >>> DynamicHGConv(16, 32, k=4)(torch.randn(100, 16)).shape
 torch.Size([100, 32])
+
+``hypergraph.datasets``, ``io``, ``models``, ``sampling``, ``training`` and ``viz`` are loaded when
+they are first used.
 """
+
+import importlib
+from types import ModuleType
 
 from hypergraph.collate import PaddedBatch, collate_padded
 from hypergraph.construct import (
@@ -42,12 +48,22 @@ from hypergraph.laplacian import laplacian_matrix, laplacian_product
 from hypergraph.nn import (
     AllSetTransformerConv,
     DynamicHGConv,
+    EDHNNConv,
+    EDHNNJumpLinkConv,
+    EDHNNMeanDegConv,
     HGNNConv,
+    HGNNPConv,
+    HWNNConv,
     HyperGCNConv,
+    HypergraphAttentionConv,
+    JHConv,
+    LaplacianConv,
+    UniGATConv,
     UniGCNConv,
     UniGCNIIConv,
     UniGINConv,
     UniSAGEConv,
+    ViHGNNConv,
     extreme_members,
     hgnn_propagate,
     unigcn_propagate,
@@ -62,25 +78,35 @@ __all__ = [
     "CrossCorrelation",
     "Dense",
     "DynamicHGConv",
+    "EDHNNConv",
+    "EDHNNJumpLinkConv",
+    "EDHNNMeanDegConv",
     "EpsilonBall",
     "FixedHypergraph",
     "Fusion",
     "FuzzyCMeans",
     "HGNNConv",
+    "HGNNPConv",
+    "HWNNConv",
     "HyperGCNConv",
     "Hypergraph",
+    "HypergraphAttentionConv",
     "Incidence",
+    "JHConv",
     "KMeans",
+    "LaplacianConv",
     "LowRank",
     "MemberIncidence",
     "Members",
     "NeighborTable",
     "PaddedBatch",
     "Streamed",
+    "UniGATConv",
     "UniGCNConv",
     "UniGCNIIConv",
     "UniGINConv",
     "UniSAGEConv",
+    "ViHGNNConv",
     "WeightedSum",
     "clique_expansion",
     "collate_padded",
@@ -95,3 +121,15 @@ __all__ = [
     "star_expansion",
     "unigcn_propagate",
 ]
+
+_ON_DEMAND = ("datasets", "io", "models", "sampling", "training", "viz")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"hypergraph.{name}")
+    raise AttributeError(f"module 'hypergraph' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ON_DEMAND])
