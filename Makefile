@@ -29,7 +29,7 @@ INSTALL := $(PIP) install --no-compile
 # Holds torch at the build that is installed, whatever else is asked for.
 PINNED := --constraint $(MADE)/torch.txt
 
-.PHONY: help demo test check clean distclean
+.PHONY: help demo test deep coverage mutation check clean distclean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -39,6 +39,20 @@ demo: $(MADE)/demo $(MADE)/face-assets  ## Edit two photographs and say where th
 
 test: $(MADE)/test $(MADE)/face-assets  ## Run the tests (not those marked slow or gpu)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+deep: $(MADE)/test  ## Hold every layer, operator and construction to its definition, 1,000,000 times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m oracle tests/hypergraph \
+	  --oracle-count 1000000 $(PYTEST_ARGS)
+
+coverage: $(MADE)/dev  ## Lines and branches of the library that its tests run
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/hypergraph \
+	  --cov=hypergraph --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95 \
+	  --oracle-count 1000 $(PYTEST_ARGS)
+
+mutation: $(MADE)/dev  ## Which mutations of the library's core its tests notice (half an hour)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
 
 check: $(MADE)/dev  ## Lint, formatting, types, direction of imports
 	$(BIN)/ruff check .

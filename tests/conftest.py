@@ -12,11 +12,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.hypergraph.generated import Suite, generate
+from tests.hypergraph.generated import FULL_SIZE, Suite, generate
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_ORACLE_PIECE = 5_000
 
 # (rtol, atol) for one operation on values of order one. A test that needs more writes the reason
 # beside its own numbers.
@@ -48,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"oracle_count", "oracle_suites"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.oracle)
     if not any("assets" in item.keywords for item in items):
         return
     from gan_inversion.assets import assets_installed
@@ -115,18 +117,19 @@ def oracle_count(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def oracle_suites(oracle_count: int) -> Callable[[bool], Iterator[Suite]]:
-    """``oracle_suites(weighted)`` yields half of ``oracle_count`` hypergraphs in pieces of 5,000,
-    so that plain and weighted ones together make up the count."""
-    pieces = max(1, round(oracle_count / 2 / _ORACLE_PIECE))
+    """``oracle_suites(weighted)`` yields half of ``oracle_count`` hypergraphs, 5,000 at once: plain
+    and weighted ones together make up the count."""
+    size = min(FULL_SIZE, max(1, oracle_count // 2))
+    pieces = max(1, round(oracle_count / 2 / size))
     first: dict[bool, Suite] = {}
 
     def suites(weighted: bool) -> Iterator[Suite]:
         for piece in range(pieces):
             if piece:
-                yield generate(_ORACLE_PIECE, 2 * piece + weighted, weighted)
+                yield generate(size, 2 * piece + weighted, weighted)
                 continue
             if weighted not in first:
-                first[weighted] = generate(_ORACLE_PIECE, int(weighted), weighted)
+                first[weighted] = generate(size, int(weighted), weighted)
             yield first[weighted]
 
     return suites

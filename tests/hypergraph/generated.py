@@ -7,7 +7,6 @@ rules must not change anything else, so a definition needs no masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +20,7 @@ MOST_NODES, MOST_EDGES, MOST_PAIRS = 8, 7, 18
 
 # Degenerate classes; every one must be hit at least this often in every run of the oracle.
 LEAST_HITS = 100
+FULL_SIZE = 5_000  # hypergraphs in a suite
 WEIGHT_KINDS = {
     "zero weight": 0.0,
     "subnormal weight": 1e-310,
@@ -198,6 +198,11 @@ def _count_classes(
     return {name: int(found.sum()) for name, found in hits.items()}
 
 
+def hits_every_class(suite: Suite) -> bool:
+    """Whether every degenerate class is there often enough; asked of suites of full size only."""
+    return suite.num_graphs < FULL_SIZE or min(suite.classes.values()) >= LEAST_HITS
+
+
 def mismatches(
     suite: Suite, got: Tensor, expected: Tensor, graph: Tensor, tolerance: float = 1e-9
 ) -> Tensor:
@@ -215,9 +220,6 @@ def mismatches(
     scale = scale.scatter_reduce(0, graph, expected.abs().amax(-1), "amax").clamp_min(1.0)
     wrong = ~((got.to(F64) - expected).abs().amax(-1) <= tolerance * scale[graph])
     return graph[wrong].unique()
-
-
-Definition = Callable[..., Tensor]
 
 
 def inverse(degree: Tensor, power: float = 1.0) -> Tensor:

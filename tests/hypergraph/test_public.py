@@ -45,7 +45,7 @@ def test_every_layer_and_construction_shows_an_example() -> None:
     for name in hypergraph.__all__:
         item = getattr(hypergraph, name)
         concrete = inspect.isclass(item) and not inspect.isabstract(item)
-        if concrete and name not in ("BlockDiagonal", "Construction", "Members"):
+        if concrete and name not in ("BlockDiagonal", "Construction", "Members", "PaddedBatch"):
             assert ">>>" in (item.__doc__ or ""), name
 
 
@@ -61,6 +61,16 @@ def test_import_is_light(source_environment: dict[str, str]) -> None:
     )
     loaded = set(ast.literal_eval(done.stdout)) - set(sys.stdlib_module_names)
     assert loaded <= {"hypergraph", "hypergraph_kernels", "torch"}
+
+
+def test_submodules_load_on_demand(source_environment: dict[str, str]) -> None:
+    code = (
+        "import sys, hypergraph; assert 'hypergraph.io' not in sys.modules; hypergraph.io; "
+        "assert 'hypergraph.io' in sys.modules; assert 'datasets' in dir(hypergraph)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=source_environment, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        hypergraph.nothing  # noqa: B018
 
 
 def test_code_in_the_documentation_runs(project_root: Path) -> None:
