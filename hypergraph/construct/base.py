@@ -5,7 +5,13 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from hypergraph._checks import check_batch, check_features, check_positive_number, is_eager
+from hypergraph._checks import (
+    check_batch,
+    check_features,
+    check_positive_int,
+    check_positive_number,
+    is_eager,
+)
 from hypergraph.incidence import BlockDiagonal, Incidence
 
 
@@ -53,6 +59,16 @@ class Construction(nn.Module):
         if samples == 0:
             return self.construct(x)
         return BlockDiagonal([self.construct(x[batch == b]) for b in range(samples)], batch)
+
+
+def check_grid(name: str, grid: object) -> tuple[int, int]:
+    """Return (height, width) from a pair or one number for both, raise if it is neither."""
+    if isinstance(grid, (tuple, list)) and len(grid) == 2:
+        return check_positive_int(f"{name}[0]", grid[0]), check_positive_int(f"{name}[1]", grid[1])
+    if isinstance(grid, (tuple, list)):
+        raise ValueError(f"`{name}` must be one number or two, height and width, got {len(grid)}")
+    side = check_positive_int(name, grid)
+    return side, side
 
 
 def check_finite(x: Tensor) -> None:

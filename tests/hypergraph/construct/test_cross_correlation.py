@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from hypergraph import CrossCorrelation, Dense, HGNNConv, Incidence, LowRank, Streamed
+from hypergraph import KNN, CrossCorrelation, Dense, Fusion, HGNNConv, Incidence, LowRank, Streamed
 from tests.hypergraph.oracle import F64
 
 SETTINGS = [
@@ -188,6 +188,106 @@ def test_autocast_keeps_the_incidence_in_float32() -> None:
     assert_close(h.to_dense(), cc(x).to_dense(), rtol=0.1, atol=0.1)  # bfloat16 Psi and Lambda
 
 
+# ---- the published forms
+
+
+def convolved(**settings) -> CrossCorrelation:
+    return CrossCorrelation(4, **{"omega": "conv", "grid": 3, **settings})
+
+
+def published(cc: CrossCorrelation, image: Tensor) -> Tensor:
+    """Psi Lambda Psi^T Omega of one image [H, W, C], every pixel and every factor by itself."""
+    height, width, channels = image.shape
+    x = image.reshape(-1, channels)
+    psi = x @ cc.psi.weight.T + cc.psi.bias
+    metric = torch.diag(x.mean(0) @ cc.metric.weight.T + cc.metric.bias)
+    kernel, reach = cc.omega.weight, cc.omega.weight.shape[-1] // 2
+    omega = cc.omega.bias.expand(height, width, -1).clone()
+    for row in range(height):
+        for column in range(width):
+            for down in range(-reach, reach + 1):
+                for right in range(-reach, reach + 1):
+                    r, c = row + down, column + right
+                    if 0 <= r < height and 0 <= c < width:
+                        tap = kernel[:, :, down + reach, right + reach]
+                        omega[row, column] += tap @ image[r, c]
+    return psi @ metric @ psi.T @ omega.reshape(height * width, -1)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("form", ["wadhwa", "dhfusion"])
+def test_published_forms(form: str, streamed: bool) -> None:
+    make_form = getattr(CrossCorrelation, form)
+    cc = make_form(4, grid=(3, 5), num_edges=6, rank=3, streamed=streamed).to(F64)
+    for parameter in cc.parameters():  # biases start at 0 in one form: they must take part
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(2, 3, 5, 4, dtype=F64)
+    expected = torch.stack([published(cc, image) for image in images]).detach()
+    expected = expected.abs() if form == "wadhwa" else expected.softmax(-1)
+    x = images.flatten(1, 2)
+    assert_close(cc(x).to_dense(), expected)
+    assert_close(cc(x[0]).to_dense(), expected[0])
+    batch = torch.tensor([1, 0]).repeat_interleave(15)
+    flat = cc(x.flip(0).flatten(0, 1), batch).to_dense()
+    assert_close(flat, torch.block_diag(*expected)[torch.arange(30).roll(15)])
+
+
+def test_published_forms_have_the_published_sizes() -> None:
+    cc = CrossCorrelation.wadhwa(8, grid=2)
+    assert (cc.num_edges, cc.rank, cc.nonneg, cc.log_scale) == (256, 64, "abs", None)
+    assert cc.omega.weight.shape == (256, 8, 7, 7) and not cc.omega.bias.any()
+    spread = CrossCorrelation.wadhwa(64, grid=4, rank=64).psi.weight.std()
+    assert_close(spread, torch.tensor((2 / 128) ** 0.5), rtol=0.05, atol=0)  # Glorot's
+    cc = CrossCorrelation.dhfusion(12, grid=4)
+    assert (cc.num_edges, cc.rank, cc.nonneg, cc.axis) == (16, 12, "softmax", "edges")
+    assert "grid=(4, 4)" in repr(cc) and "normalized=False" in repr(cc)
+
+
+def test_dhfusion_saturates_unless_tempered() -> None:
+    """At its own sizes the released form is close to one-hot: most hyperedges are empty."""
+    x = torch.randn(256, 512)
+    official = CrossCorrelation.dhfusion(512)(x).to_dense()
+    tempered = CrossCorrelation.dhfusion(512, temperature=512**0.5)(x).to_dense()
+    assert (official.sum(0) < 1e-6).float().mean() > 0.3
+    assert (tempered.sum(0) < 1e-6).float().mean() < 0.05
+
+
+def test_dhfusion_fuses_with_neighbours_by_its_weights() -> None:
+    x = torch.randn(2, 16, 6, dtype=F64)
+    knn, cc = KNN(5, threshold=1.0, weighting="rbf"), CrossCorrelation.dhfusion(6, grid=4).to(F64)
+    h = Fusion([knn, cc], "sum", (0.9, 0.1), normalized=False)(x).to_dense()
+    assert_close(h, 0.9 * knn(x).to_dense() + 0.1 * cc(x).to_dense())
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_bias_of_omega(centred: bool) -> None:
+    """It adds a column's constant to Omega; centred Psi does not see constants."""
+    cc = CrossCorrelation(6, 5, rank=4, centred=centred, omega_bias=True, normalized=False).to(F64)
+    x = torch.randn(11, 6, dtype=F64)
+    psi = x @ cc.psi.weight.T + cc.psi.bias
+    psi = psi - psi.mean(0) if centred else psi
+    metric = torch.diag(x.mean(0) @ cc.metric.weight.T + cc.metric.bias)
+    omega = x @ cc.omega.weight.T + cc.omega.bias
+    assert_close(cc(x).to_dense(), (psi @ metric @ psi.T @ omega).abs().detach())
+    before = cc(x).to_dense()
+    cc.omega.bias.data += 3
+    assert torch.allclose(cc(x).to_dense(), before) == centred
+
+
+@pytest.mark.parametrize("form", ["wadhwa", "dhfusion"])
+def test_published_forms_pass_gradients(form: str) -> None:
+    cc = getattr(CrossCorrelation, form)(2, grid=2, num_edges=3, rank=2, streamed=False).to(F64)
+    x = torch.randn(4, 2, dtype=F64, requires_grad=True)
+    conv = HGNNConv(2, 2).to(F64)
+    names = [name for name, _ in cc.named_parameters()]
+
+    def run(x: Tensor, *parameters: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        return conv(x, torch.func.functional_call(cc, named, (x,)))
+
+    assert torch.autograd.gradcheck(run, (x, *cc.parameters()))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -196,7 +296,24 @@ def test_autocast_keeps_the_incidence_in_float32() -> None:
         (lambda: CrossCorrelation(4, num_edges=-1), "`num_edges` must be at least 1"),
         (lambda: CrossCorrelation(4, num_edges=0), "`num_edges` must be at least 1"),
         (lambda: CrossCorrelation(4, nonneg="relu"), "`nonneg` must be one of 'abs'"),
-        (lambda: CrossCorrelation(4, omega="conv"), "`omega` must be one of 'linear', 'tied'"),
+        (lambda: CrossCorrelation(4, omega="mlp"), "`omega` must be one of 'linear', 'tied'"),
+        (lambda: CrossCorrelation(4, omega="conv"), "`grid` gives height and width"),
+        (lambda: CrossCorrelation(4, grid=4), "`grid` gives height and width"),
+        (lambda: convolved(grid=(2, 3, 4)), "`grid` must be one number or"),
+        (lambda: convolved(grid=(2, 0)), r"`grid\[1\]` must be at least 1"),
+        (
+            lambda: CrossCorrelation(4, omega="conv", grid=2, kernel_size=4),
+            "`kernel_size` must be odd",
+        ),
+        (lambda: CrossCorrelation(4, omega="tied", omega_bias=True), "`omega_bias` goes with"),
+        (
+            lambda: CrossCorrelation(4, nonneg="factors", normalized=False),
+            "`normalized=False` goes",
+        ),
+        (
+            lambda: CrossCorrelation.wadhwa(4, 3)(torch.ones(8, 4)),
+            "one vertex per pixel .* 9, got 8",
+        ),
         (lambda: CrossCorrelation(4, axis="rows"), "`axis` must be one of"),
         (lambda: CrossCorrelation(4, temperature=0), "`temperature` must be positive"),
         (lambda: CrossCorrelation(4, temperature=float("inf")), "`temperature` must be .* finite"),
