@@ -54,4 +54,8 @@ def _collect() -> list[LayerCase]:
     return cases
 
 
-CASES = _collect()
+def __getattr__(name: str) -> list[LayerCase]:
+    # Not at import: a definition that is imported on its own imports this module first.
+    if name == "CASES":
+        return globals().setdefault("CASES", _collect())
+    raise AttributeError(name)
