@@ -15,12 +15,16 @@ from types import ModuleType
 from hypergraph.collate import PaddedBatch, collate_padded
 from hypergraph.construct import (
     KNN,
+    AttributeGroups,
     Construction,
     CrossCorrelation,
     EpsilonBall,
     Fusion,
     FuzzyCMeans,
+    ImageWindows,
+    KHop,
     KMeans,
+    StaticConstruction,
     fuse,
     part_shares,
 )
