@@ -77,7 +77,7 @@ class HypergraphDataset:
             raise ValueError(
                 f"`y` must have shape [{count}], one label per vertex, got {list(y.shape)}"
             )
-        if count and int(y.min()) < 0:
+        if count and not y.is_meta and int(y.min()) < 0:
             raise ValueError(f"`y` must hold classes 0, 1, ..., got {int(y.min())}")
         object.__setattr__(self, "y", y)
         if self.x is not None:
