@@ -3,12 +3,14 @@
 from hypergraph._checks import check_choice
 from hypergraph.models.allset_transformer import AllSetTransformer
 from hypergraph.models.base import NodeModel
+from hypergraph.models.edhnn import EDHNN
 from hypergraph.models.hgnn import HGNN
 from hypergraph.models.unigcnii import UniGCNII
 
 _MODELS: dict[str, type[NodeModel]] = {
     "hgnn": HGNN,
     "allset-transformer": AllSetTransformer,
+    "edhnn": EDHNN,
     "unigcnii": UniGCNII,
 }
 
