@@ -1,8 +1,8 @@
 """The Hypergraph Interchange Format's JSON schema, as checks that say what is wrong and where.
 
-Schema: https://github.com/HIF-org/HIF-standard (schemas/hif_schema.json, draft 7). Two rules are
-stricter than the schema, because a file that breaks them cannot be read without a loss: numbers are
-finite (JSON has no NaN), and no object holds a key twice.
+Schema: https://github.com/HIF-org/HIF-standard (schemas/hif_schema.json, draft 7). Three rules are
+stricter than the schema: numbers are finite (JSON has no NaN), no object holds a key twice (one
+value would be lost), and attributes are nested at most 200 levels deep.
 """
 
 import json
@@ -19,6 +19,7 @@ _ALLOWED = {
     "nodes": ("node", "weight", "attrs"),
     "edges": ("edge", "weight", "attrs"),
 }
+_DEPTH = 200  # json itself gives up at Python's recursion limit, somewhere below 1000
 _NAMES: dict[type, str] = {
     dict: "an object",
     list: "an array",
@@ -34,22 +35,30 @@ class HIFError(ValueError):
     """A file or dictionary that is not in the Hypergraph Interchange Format."""
 
 
-def check_document(data: object) -> None:
-    """Raise HIFError, naming the place and the reason, unless ``data`` obeys the schema."""
+def check_keys(data: object) -> dict[str, Any]:
+    """Return ``data`` if it is a dictionary with the top-level keys of a document."""
     if not isinstance(data, dict):
         raise HIFError(f"the top level must be an object, got {_kind(data)}")
-    for key in data:
+    for key, value in data.items():
         if key not in _TOP:
             raise HIFError(f"{key!r} must be one of {_listed(_TOP)}; put it into 'metadata'")
+        if value is None:
+            raise HIFError(f"{key!r} must not be null; leave it out")
     if "incidences" not in data:
         raise HIFError("'incidences' must be there; an empty hypergraph has 'incidences': []")
-    if "network-type" in data:
-        _check_choice("network-type", data["network-type"], NETWORK_TYPES)
-    if "metadata" in data:
-        _check_object("metadata", data["metadata"])
+    return data
+
+
+def check_document(data: object) -> None:
+    """Raise HIFError, naming the place and the reason, unless ``data`` obeys the schema."""
+    document = check_keys(data)
+    if "network-type" in document:
+        _check_choice("network-type", document["network-type"], NETWORK_TYPES)
+    if "metadata" in document:
+        _check_object("metadata", document["metadata"])
     for name in ("incidences", "nodes", "edges"):
-        if name in data:
-            _check_records(name, data[name])
+        if name in document:
+            _check_records(name, document[name])
 
 
 def _check_records(name: str, records: object) -> None:
@@ -89,7 +98,7 @@ def _check_id(place: str, value: object) -> None:
 def _check_number(place: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise HIFError(f"{place} must be a number, got {_shown(value)}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise HIFError(f"{place} must be finite, got {value}")
 
 
@@ -106,21 +115,24 @@ def _check_object(place: str, value: object) -> None:
 
 def check_json(place: str, value: object) -> None:
     """Raise HIFError unless JSON can hold ``value`` and give back exactly the same."""
-    waiting = [(place, value)]
+    top = place
+    waiting = [(place, value, 0)]
     while waiting:  # not recursive: depth is the file's choice
-        place, value = waiting.pop()
+        place, value, depth = waiting.pop()
+        if depth > _DEPTH:
+            raise HIFError(f"{top} must not be nested more than {_DEPTH} levels deep")
         if value is None or isinstance(value, (str, bool, int)):
             continue
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise HIFError(f"{place} must be finite, got {value}")
         elif isinstance(value, list):
-            waiting += [(f"{place}[{n}]", item) for n, item in enumerate(value)]
+            waiting += [(f"{place}[{n}]", item, depth + 1) for n, item in enumerate(value)]
         elif isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, str):
                     raise HIFError(f"{place} must have strings as keys, got {key!r}")
-                waiting.append((f"{place}.{key}", item))
+                waiting.append((f"{place}.{key}", item, depth + 1))
         else:
             raise HIFError(
                 f"{place} must be something that JSON can hold (None, bool, int, float, str, "
@@ -182,7 +194,5 @@ def dump(document: Mapping[str, Any], indent: int | None) -> str:
     """Strict JSON of a checked document."""
     try:
         return json.dumps(document, allow_nan=False, indent=indent)
-    except RecursionError:
-        raise HIFError("nested too deeply to be written") from None
     except ValueError as error:
         raise HIFError(f"cannot be written as JSON: {error}") from error

@@ -10,7 +10,7 @@ import torch
 from hypergraph.incidence import Hypergraph
 from hypergraph.io._files import MAX_BYTES, PathLike, checked_path, read_text, write_text
 from hypergraph.io._records import Record, Records, decode, encode
-from hypergraph.io._schema import HIFError, check_document, dump, parse
+from hypergraph.io._schema import HIFError, check_document, check_keys, dump, parse
 from hypergraph.io.labelled import Labelled, as_labelled
 
 _TOP_KEYS = {
@@ -69,7 +69,7 @@ class HIF:
         Raises:
             ValueError: it does not obey the schema.
         """
-        check_document(document)
+        document = check_keys(document)
         values = {name: document.get(key) for name, key in _TOP_KEYS.items()}
         return cls(document["incidences"], **values)
 
@@ -244,6 +244,8 @@ def write_hif(
         OSError: the file cannot be written.
         ValueError: JSON cannot hold something, see ``HIF.from_hypergraph``.
     """
-    document = hypergraph if isinstance(hypergraph, HIF) else HIF.from_hypergraph(hypergraph)
-    check_document(document.to_dict())  # its lists may have been changed since
-    write_text(path, dump(document.to_dict(), indent))
+    if isinstance(hypergraph, HIF):
+        check_document(hypergraph.to_dict())  # its lists may have been changed since
+    else:
+        hypergraph = HIF.from_hypergraph(hypergraph)
+    write_text(path, dump(hypergraph.to_dict(), indent))
