@@ -28,8 +28,8 @@ class UniGCNConv(nn.Module):
     The official code is unweighted. With weights, W enters once: in ``d_v = sum of w_e h_ve``, thus
     in dbar_e, and in the sum over hyperedges; this is what DHG does. Isolated vertices and empty
     hyperedges come out as, and contribute, exactly 0 (the official code puts 1 for an infinite
-    d_v^-1/2, which multiplies 0). Where every hyperedge is a pair and all degrees are equal, this is
-    half the vertex plus half the mean of its neighbours.
+    d_v^-1/2, which multiplies 0). Where every hyperedge is a pair and all degrees are equal, this
+    is half the vertex plus half the mean of its neighbours.
 
     Args:
         in_channels: channels of x.

@@ -1,7 +1,7 @@
 """What the layers of UniGNN share."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hypergraph._checks import check_choice, check_features
 from hypergraph._numerics import inverse_power, propagation_dtype
@@ -80,3 +80,20 @@ def normalize_rows(x: Tensor) -> Tensor:
         inverse = inverse_power(largest, -1.0)
         inverse = inverse * inverse_power((x * inverse).square().sum(-1, keepdim=True), -0.5)
     return x * inverse
+
+
+def head_scores(x: Tensor, attention: Tensor) -> Tensor:
+    """Inner products of each head's channels: [..., heads * C] with [heads, C] -> [..., heads]."""
+    return (x.unflatten(-1, attention.shape) * attention).sum(-1)
+
+
+def weigh_heads(x: Tensor, alpha: Tensor) -> Tensor:
+    """Multiply each head's channels by its attention: [..., heads * C] and [..., heads]."""
+    heads = alpha.shape[-1]
+    return (x.unflatten(-1, (heads, x.shape[-1] // heads)) * alpha.unsqueeze(-1)).flatten(-2)
+
+
+def glorot(parameter: Tensor, fans: int) -> None:
+    """Draw from Glorot's uniform distribution for ``fans`` = fan_in + fan_out."""
+    bound = (6 / fans) ** 0.5
+    nn.init.uniform_(parameter, -bound, bound)

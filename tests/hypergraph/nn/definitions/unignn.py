@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hypergraph import UniGCNConv, UniGCNIIConv, UniGINConv, UniSAGEConv
+from hypergraph import UniGATConv, UniGCNConv, UniGCNIIConv, UniGINConv, UniSAGEConv
 from tests.hypergraph.generated import inverse
 from tests.hypergraph.nn.cases import LayerCase
 
@@ -59,6 +59,31 @@ def _unigin(layer: UniGINConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
     z = layer.theta(x)
     y = members(z, h, layer.v2e_reduce)
     return (1 + layer.eps) * z + (h * w[..., None, :]) @ y
+
+
+def softmax(scores: Tensor, weight: Tensor, dim: int) -> Tensor:
+    """weight exp(scores) over its sum along ``dim``, for weights >= 0."""
+    present = torch.where(weight > 0, scores, -torch.inf)
+    highest = present.amax(dim, keepdim=True)
+    power = weight * torch.where(weight > 0, scores - highest, -torch.inf).exp()
+    return power * inverse(power.sum(dim, keepdim=True))
+
+
+def _unigat(layer: UniGATConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    z = layer.theta(x)
+    y = members(z, h, layer.v2e_reduce)
+    heads = []
+    for head in range(layer.heads):
+        mine = slice(head * layer.out_channels, (head + 1) * layer.out_channels)
+        scores = (y[..., mine] @ layer.att_e[head])[..., None, :].expand(h.shape)
+        if layer.att_v is not None:
+            scores = scores + (z[..., mine] @ layer.att_v[head])[..., :, None]
+        scores = torch.where(scores > 0, scores, layer.negative_slope * scores)
+        heads.append(softmax(scores, h * w[..., None, :], -1) @ y[..., mine])
+    out = torch.cat(heads, -1)
+    if layer.use_norm:
+        out = unit_rows(out)
+    return out + z if layer.skip_sum else out
 
 
 _DETACHED = "the official use_norm detaches the norm"
@@ -122,5 +147,13 @@ CASES = [
         _unigin,
         every_operator=True,
         linear=True,
+    ),
+    LayerCase("UniGATConv", lambda: UniGATConv(4, 3, heads=2), _unigat),
+    LayerCase(
+        "UniGATConv scored by vertices, with skip and bias",
+        lambda: UniGATConv(
+            4, 3, heads=2, vertex_score=True, skip_sum=True, bias=True, v2e_reduce="sum"
+        ),
+        _unigat,
     ),
 ]
