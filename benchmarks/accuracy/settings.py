@@ -49,6 +49,9 @@ _UNIGNN = TrainingConfig(
 )
 
 
+_EDHNN = {"num_layers": 1, "mlp1_layers": 0, "mlp2_layers": 0, "mlp3_layers": 1, "alpha": 0.0}
+
+
 def hypergcn_setting(model: str, setting: Setting) -> Setting:
     """The same model with UniGNN's recipe for HyperGCN's splits, which have nothing to tune on."""
     options = dict(setting.options)
@@ -75,5 +78,26 @@ SETTINGS: dict[tuple[str, str], Setting] = {
     ),
     ("unigcnii", "cora-coauthorship"): Setting(
         {"hidden_channels": 128, "dropout": 0.5, "conv_weight_decay": None}, origin=_TUNED
+    ),
+    ("allset-transformer", "cora-cocitation"): Setting(
+        {"hidden_channels": 256, "heads": 4, "input_dropout": 0.5},
+        origin="AllSet's script, with more dropout of the features: " + _TUNED,
+    ),
+    ("allset-transformer", "citeseer-cocitation"): Setting(
+        {"hidden_channels": 64, "heads": 8, "input_dropout": 0.5},
+        origin="AllSet's script, narrower (64 for 512) and with more dropout: " + _TUNED,
+    ),
+    ("allset-transformer", "cora-coauthorship"): Setting(
+        {"hidden_channels": 128, "heads": 8}, origin="AllSet's script"
+    ),
+    ("edhnn", "cora-cocitation"): Setting(
+        {**_EDHNN, "hidden_channels": 256, "classifier_layers": 1}, origin="ED-HNN's README"
+    ),
+    ("edhnn", "citeseer-cocitation"): Setting(
+        {**_EDHNN, "hidden_channels": 256, "classifier_layers": 1}, origin="ED-HNN's README"
+    ),
+    ("edhnn", "cora-coauthorship"): Setting(
+        {**_EDHNN, "hidden_channels": 128, "classifier_layers": 2, "classifier_channels": 96},
+        origin="ED-HNN's README",
     ),
 }

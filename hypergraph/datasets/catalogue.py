@@ -183,16 +183,16 @@ def load(
 
 
 def download_hypergcn(
-    entry: DatasetInfo, report: Report | None = None, home: str = _HYPERGCN
+    entry: DatasetInfo, report: Report | None = None, home: str | None = None
 ) -> HypergraphDataset:
     """Fetch the original pickles of one data set, and check their content.
 
     Args:
         entry: a downloadable one.
         report: see ``fetch``.
-        home: address of the repository's files.
+        home: address of the repository's files; default its public one.
     """
-    address = f"{home}/{_HYPERGCN_COMMIT}/{entry.folder}"
+    address = f"{home or _HYPERGCN}/{_HYPERGCN_COMMIT}/{entry.folder}"
     with tempfile.TemporaryDirectory() as folder:
 
         def read(name: str) -> Any:

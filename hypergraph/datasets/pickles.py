@@ -118,6 +118,12 @@ def _reconstruct(*ignored: object) -> _Array:
     return _Array()
 
 
+def _from_buffer(raw: bytes | bytearray, dtype: object, shape: Any, order: object) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", bytes(raw)))
+    return array
+
+
 def _scalar(dtype: object, raw: bytes | str) -> Any:
     if not isinstance(dtype, _DType):
         raise _Refused("a number without a dtype")
@@ -153,12 +159,19 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module, "_reconstruct"] = _reconstruct
     _ALLOWED[_module, "scalar"] = _scalar
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    _ALLOWED[_module, "_frombuffer"] = _from_buffer
 for _module in ("scipy.sparse.csr", "scipy.sparse._csr"):
     _ALLOWED[_module, "csr_matrix"] = _CSRClass
 
 
+# Protocols 0 to 2 use Python 2's names.
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = _PYTHON_2.get(module, module)
         if (module, name) not in _ALLOWED:
             raise _Refused(f"a reference to {module}.{name}")
         return _ALLOWED[module, name]
