@@ -50,6 +50,7 @@ from hypergraph.incidence import (
 )
 from hypergraph.laplacian import laplacian_matrix, laplacian_product
 from hypergraph.nn import (
+    AllDeepSetsConv,
     AllSetTransformerConv,
     DynamicHGConv,
     EDHNNConv,
@@ -57,6 +58,7 @@ from hypergraph.nn import (
     EDHNNMeanDegConv,
     HGNNConv,
     HGNNPConv,
+    HNHNConv,
     HWNNConv,
     HyperGCNConv,
     HypergraphAttentionConv,
@@ -75,6 +77,7 @@ from hypergraph.nn import (
 
 __all__ = [
     "KNN",
+    "AllDeepSetsConv",
     "AllSetTransformerConv",
     "AttributeGroups",
     "BlockDiagonal",
@@ -92,6 +95,7 @@ __all__ = [
     "FuzzyCMeans",
     "HGNNConv",
     "HGNNPConv",
+    "HNHNConv",
     "HWNNConv",
     "HyperGCNConv",
     "Hypergraph",

@@ -1,10 +1,12 @@
 """Hypergraph layers."""
 
+from hypergraph.nn.all_deep_sets import AllDeepSetsConv
 from hypergraph.nn.all_set_transformer import AllSetTransformerConv
 from hypergraph.nn.dynamic_hg_conv import DynamicHGConv
 from hypergraph.nn.ed_hnn import EDHNNConv, EDHNNJumpLinkConv, EDHNNMeanDegConv
 from hypergraph.nn.hgnn_conv import HGNNConv, hgnn_propagate
 from hypergraph.nn.hgnnp_conv import HGNNPConv
+from hypergraph.nn.hnhn_conv import HNHNConv
 from hypergraph.nn.hwnn_conv import HWNNConv
 from hypergraph.nn.hypergcn_conv import HyperGCNConv, extreme_members
 from hypergraph.nn.hypergraph_attention_conv import HypergraphAttentionConv
@@ -19,6 +21,7 @@ from hypergraph.nn.unisage_conv import UniSAGEConv
 from hypergraph.nn.vihgnn_conv import ViHGNNConv
 
 __all__ = [
+    "AllDeepSetsConv",
     "AllSetTransformerConv",
     "DynamicHGConv",
     "EDHNNConv",
@@ -26,6 +29,7 @@ __all__ = [
     "EDHNNMeanDegConv",
     "HGNNConv",
     "HGNNPConv",
+    "HNHNConv",
     "HWNNConv",
     "HyperGCNConv",
     "HypergraphAttentionConv",

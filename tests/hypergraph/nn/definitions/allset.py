@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hypergraph import AllSetTransformerConv
+from hypergraph import AllDeepSetsConv, AllSetTransformerConv
+from hypergraph.nn.all_deep_sets import DeepSet
 from hypergraph.nn.all_set_transformer import PMA
 from tests.hypergraph.generated import inverse
 from tests.hypergraph.nn.cases import LayerCase
@@ -39,11 +40,35 @@ def _transformer(layer: AllSetTransformerConv, x: Tensor, h: Tensor, w: Tensor) 
     return pma(layer.e2v, edges, h * w.unsqueeze(-2))
 
 
+def _deep_set(layer: DeepSet, x: Tensor, multiplicity: Tensor, factor: Tensor) -> Tensor:
+    """multiplicity and factor [G, T, S]."""
+    out = (multiplicity * factor) @ layer.encoder(x).relu()
+    if layer.reduce == "mean":
+        out = out * inverse(multiplicity.sum(-1, keepdim=True))
+    return layer.decoder(out).relu()
+
+
+def _deep_sets(layer: AllDeepSetsConv, x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    into = h * w.unsqueeze(-2)
+    factor = torch.ones_like(h)
+    if layer.v2e.degree_norm:
+        factor = inverse(into.sum(-1, keepdim=True), 0.5) * inverse(h.sum(-2, keepdim=True), 0.5)
+    edges = _deep_set(layer.v2e, x, h.mT, factor.mT)
+    return _deep_set(layer.e2v, edges, into, factor)
+
+
 CASES = [
     LayerCase("AllSetTransformerConv", lambda: AllSetTransformerConv(4, 6), _transformer),
     LayerCase(
         "AllSetTransformerConv 2 heads",
         lambda: AllSetTransformerConv(4, 6, hidden_channels=8, heads=2, num_layers=1),
         _transformer,
+    ),
+    LayerCase("AllDeepSetsConv", lambda: AllDeepSetsConv(4, 6), _deep_sets, every_operator=True),
+    LayerCase(
+        "AllDeepSetsConv sum, degree_norm",
+        lambda: AllDeepSetsConv(4, 6, 5, 1, 3, reduce="sum", norm="bn", degree_norm=True),
+        _deep_sets,
+        every_operator=True,
     ),
 ]
