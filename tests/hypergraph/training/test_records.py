@@ -1,0 +1,89 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from hypergraph.training import RunLog, RunResult, TrainingConfig, train_node_classifier
+
+CONFIG = TrainingConfig(epochs=4)
+
+
+def train(data, path, runs, **options):
+    options = {"config": CONFIG, "model_options": {"hidden_channels": 4}, **options}
+    return train_node_classifier("hgnn", data, runs=runs, out=path, quiet=True, **options)
+
+
+def result(run, valid=0.5):
+    return RunResult(run, run, 0.75, valid, 0.25, 3, 4, 0.5)
+
+
+def test_a_second_call_continues(planted, tmp_path):
+    path = tmp_path / "folder" / "runs.jsonl"
+    trained = []
+    first = train(planted, path, 2, on_trained=lambda model, run: trained.append(run.run))
+    again = train(planted, path, 2, on_trained=lambda model, run: trained.append(run.run))
+    assert trained == [0, 1] and again == first
+    longer = train(planted, path, 4, on_trained=lambda model, run: trained.append(run.run))
+    assert trained == [0, 1, 2, 3] and longer.runs[:2] == first.runs
+    assert train(planted, path, 1).runs == first.runs[:1]
+
+
+def test_an_interrupt_costs_the_current_run_only(planted, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    whole = train(planted, tmp_path / "whole.jsonl", 3)
+
+    def interrupt(model, run):
+        if run.run == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(planted, path, 3, on_trained=interrupt)
+    done = train(planted, path, 3)
+    assert [replace(r, seconds=0) for r in done.runs] == [replace(r, seconds=0) for r in whole.runs]
+
+
+def test_a_torn_line_is_dropped(tmp_path):
+    path = tmp_path / "log.jsonl"
+    log = RunLog(path, {"a": 1})
+    log.append(result(0))
+    log.append(result(1, valid=math.nan))
+    text = path.read_text()
+    path.write_text(text + '{"run": {"ru')
+    again = RunLog(path, {"a": 1})
+    assert list(again.runs) == [0, 1] and again.runs[0] == result(0)
+    assert math.isnan(again.runs[1].valid)
+    assert path.read_text() == text
+    again.append(result(2))
+    assert [json.loads(line) for line in path.read_text().splitlines()][3]["run"]["run"] == 2
+    path.write_text(text[:10])  # torn within the first line: nothing was run yet
+    assert RunLog(path, {"a": 1}).runs == {}
+    assert json.loads(path.read_text()) == {"settings": {"a": 1}}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_other_settings_do_not_mix(planted, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    train(planted, path, 1)
+    before = path.read_text()
+    for options in (
+        {"config": replace(CONFIG, lr=0.5)},
+        {"model_options": {"hidden_channels": 5}},
+        {"seed": 1},
+        {"splits": "published"},
+        {"fractions": (0.6, 0.2, 0.2)},
+    ):
+        with pytest.raises(ValueError, match="holds runs with other settings"):
+            train(planted, path, 1, **options)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["hello\n", "{}\n", '{"settings": {"a": 1}}\n{"run": {"run": 0}}\n', "[1]\n", "3\n"]
+)
+def test_other_files_are_refused_and_kept(tmp_path, text):
+    path = tmp_path / "other.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is not a results file"):
+        RunLog(path, {"a": 1})
+    assert path.read_text() == text
