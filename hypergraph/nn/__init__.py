@@ -6,8 +6,10 @@ from hypergraph.nn.dynamic_hg_conv import DynamicHGConv
 from hypergraph.nn.ed_hnn import EDHNNConv, EDHNNJumpLinkConv, EDHNNMeanDegConv
 from hypergraph.nn.hgnn_conv import HGNNConv, hgnn_propagate
 from hypergraph.nn.hgnnp_conv import HGNNPConv
+from hypergraph.nn.hmpnn_conv import HMPNNConv
 from hypergraph.nn.hnhn_conv import HNHNConv
 from hypergraph.nn.hwnn_conv import HWNNConv
+from hypergraph.nn.hypergat_conv import HyperGATConv
 from hypergraph.nn.hypergcn_conv import HyperGCNConv, extreme_members
 from hypergraph.nn.hypergraph_attention_conv import HypergraphAttentionConv
 from hypergraph.nn.jh_conv import JHConv
@@ -29,8 +31,10 @@ __all__ = [
     "EDHNNMeanDegConv",
     "HGNNConv",
     "HGNNPConv",
+    "HMPNNConv",
     "HNHNConv",
     "HWNNConv",
+    "HyperGATConv",
     "HyperGCNConv",
     "HypergraphAttentionConv",
     "JHConv",

@@ -46,8 +46,9 @@ class HypergraphAttentionConv(nn.Module):
     There is no official code; parameters, defaults and initial values are those of PyTorch
     Geometric's ``HypergraphConv`` (``attention=None`` or ``"node"`` by default there as here): no
     bias inside Theta, b added last, attention in both products, degrees those of H. It leaves W out
-    of the messages, against its own formula; here W is in them once, also in ``"edge"``, where a
-    hyperedge of weight 0 takes no share. With unit weights both are the same.
+    of the messages, against its own formula; here W is in them once, and a hyperedge of weight 3 is
+    three hyperedges, of weight 0 none, in every setting. With unit weights both are the same. As in
+    PyTorch Geometric, D^-1 divides once more what ``"edge"`` has already made a mean.
 
     What has degree 0 contributes exactly 0: an isolated vertex comes out as b. A repeated pair
     counts twice.
