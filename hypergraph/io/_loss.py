@@ -21,8 +21,9 @@ FIELDS = (
 
 
 def given_fields(hypergraph: Hypergraph, but: Sequence[str] = ()) -> list[str]:
-    """The optional fields that a hypergraph has, without those in ``but``."""
-    return [name for name in FIELDS if name not in but and getattr(hypergraph, name) is not None]
+    """The optional fields that a hypergraph has, without those in ``but``, in backticks."""
+    given = [name for name in FIELDS if getattr(hypergraph, name) is not None]
+    return [f"`{name}`" for name in given if name not in but]
 
 
 def refuse_loss(form: str, lost: Sequence[str], lossy: bool) -> None:

@@ -40,7 +40,7 @@ def to_dhg(hypergraph: Hypergraph, lossy: bool = False) -> "dhg.Hypergraph":
     h = check_hypergraph(hypergraph)
     if h.num_nodes == 0:
         raise ValueError("`hypergraph` must have at least one vertex to become a dhg.Hypergraph")
-    lost = [f"`{name}`" for name in given_fields(h, but=_CARRIED)]
+    lost = given_fields(h, but=_CARRIED)
     members: list[list[int]] = [[] for _ in range(h.num_edges)]
     for node, edge in h.hyperedge_index.t().tolist():
         members[edge].append(node)

@@ -87,12 +87,12 @@ def from_scipy(matrix: Any, hyperedge_weight: Tensor | None = None) -> Hypergrap
     index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
     values = None
     if not bool((pairs.data == 1).all()):
-        data = pairs.data
-        if data.dtype.kind != "f":
-            values = torch.from_numpy(data.astype(np.float64)).to(torch.get_default_dtype())
+        # Copies: they would share memory with the caller's matrix.
+        if pairs.data.dtype in (np.float32, np.float64):
+            values = torch.from_numpy(pairs.data.copy())
         else:
-            # A copy: it would share memory with the caller's matrix. longdouble has no equal.
-            kind = data.dtype if data.dtype.itemsize in (2, 4, 8) else np.dtype(np.float64)
-            values = torch.from_numpy(np.array(data, kind.newbyteorder("=")))
+            values = torch.from_numpy(pairs.data.astype(np.float64))
+            if pairs.data.dtype.kind != "f":  # else longdouble, which PyTorch has not
+                values = values.to(torch.get_default_dtype())
     num_nodes, num_edges = matrix.shape
     return Hypergraph(index, int(num_nodes), int(num_edges), hyperedge_weight, values)

@@ -134,7 +134,7 @@ def write_hyperedges(
     labelled = as_labelled(hypergraph)
     h = labelled.hypergraph
     names = _has_names(labelled.node_ids)
-    lost = [f"`{name}`" for name in given_fields(h)] + _lost_labels(labelled)
+    lost = given_fields(h) + _lost_labels(labelled)
     if _has_names(labelled.edge_ids):
         lost.append("names of hyperedges")
     members: list[list[str]] = [[] for _ in range(h.num_edges)]
@@ -270,8 +270,7 @@ def write_pairs(
     labelled = as_labelled(hypergraph)
     h = labelled.hypergraph
     names = _has_names(labelled.node_ids) or _has_names(labelled.edge_ids)
-    lost = [f"`{name}`" for name in given_fields(h, but=("incidence_weight", "direction"))]
-    lost += _lost_labels(labelled)
+    lost = given_fields(h, but=("incidence_weight", "direction")) + _lost_labels(labelled)
     nodes, edges = h.hyperedge_index.tolist()
     if names and (len(set(nodes)), len(set(edges))) != (h.num_nodes, h.num_edges):
         lost.append("names of isolated vertices and empty hyperedges")
