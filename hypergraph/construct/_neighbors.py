@@ -26,7 +26,7 @@ Weighting = Literal["rbf"]
 class NeighborConstruction(Construction):
     """Hyperedges [N, K] of every vertex and others near it, the vertex itself first.
 
-    Subclasses search (``_search``, for one sample) and say which members each kind of hyperedge
+    Subclasses search (``_search``) and say which members each kind of hyperedge
     takes (``_widths``); weights, gradients and the three layouts of the input are handled here.
     """
 
@@ -57,7 +57,7 @@ class NeighborConstruction(Construction):
 
     @abstractmethod
     def _search(self, x: Tensor) -> Neighbors:
-        """Members of every hyperedge of one sample [n, C]."""
+        """Members of every hyperedge of one sample [n, C] or several [B, n, C]."""
 
     @property
     def _needs_mean(self) -> bool:
@@ -67,14 +67,7 @@ class NeighborConstruction(Construction):
     def construct(self, x: Tensor) -> NeighborTable:
         """Build from checked features [N, C] or [B, N, C]."""
         check_finite(x)
-        if x.dim() == 2:
-            return self._table(x, self._search(x))
-        # An empty batch gets its shapes from one made-up sample.
-        samples = list(x.unbind(0)) or [x.new_zeros(x.shape[1:])]
-        found = [self._search(sample) for sample in samples]
-        width = max(near.nearest.shape[1] for near in found)
-        fields = zip(*(_widened(near, width) for near in found), strict=True)
-        return self._table(x, Neighbors(*(torch.stack(field)[: x.shape[0]] for field in fields)))
+        return self._table(x, self._search(x))
 
     def construct_flat(self, x: Tensor, batch: Tensor) -> NeighborTable:
         """One table over all samples; rows of small samples are masked."""

@@ -75,16 +75,16 @@ class EpsilonBall(NeighborConstruction):
         return f"radius={self.radius}" + self._settings("max_members")
 
     def _search(self, x: Tensor) -> Neighbors:
-        most = x.shape[0] if self.max_members is None else min(self.max_members, x.shape[0])
+        most = x.shape[-2] if self.max_members is None else min(self.max_members, x.shape[-2])
         width = min(_FIRST_WIDTH, most) if is_eager() else most
         while True:
             near = nearest_neighbors(x, max(width, 1), self.metric, self.radius, self._needs_mean)
             if not is_eager():
                 return near
             # A row that is kept to its end may go on beyond it.
-            if width == most or not bool(near.kept[:, -1].any()):
+            if width == most or not bool(near.kept[..., -1].any()):
                 break
             width = min(4 * width, most)
-        largest = int(near.kept.sum(1).max()) if near.kept.numel() else 0
-        index, distance, kept = (field[:, :largest] for field in near[:3])
+        largest = int(near.kept.sum(-1).max()) if near.kept.numel() else 0
+        index, distance, kept = (field[..., :largest] for field in near[:3])
         return Neighbors(index, distance, kept, near.row_mean)

@@ -64,6 +64,23 @@ def test_float32_finds_the_same_distances(metric: str) -> None:
     assert (got.nearest == expected.nearest).float().mean() > 0.999
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("tile", [1 << 20, 900, 100])
+def test_samples_that_share_a_tile(metric: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All together, two at a time, and row by row: the same neighbours as one by one."""
+    module = __import__("sys").modules[nearest_neighbors.__module__]
+    x = torch.randint(-2, 3, (5, 20, 2)).double()
+    x[1] *= 1e9  # every sample has its own scale
+    x[2] = 0
+    threshold = {"cosine": 0.8, "euclidean": 2.0, "dot": -1.0}[metric]
+    alone = [nearest_neighbors(sample, 6, metric, threshold, True) for sample in x]
+    monkeypatch.setattr(module, "_TILE_ELEMENTS", tile)
+    together = nearest_neighbors(x, 6, metric, threshold, True)
+    for name, field in together._asdict().items():
+        expected = torch.stack([getattr(near, name) for near in alone])
+        assert_close(field, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_shapes_of_a_batch() -> None:
     x = torch.randn(3, 20, 4)
     table = KNN(5)(x)
@@ -164,7 +181,7 @@ def test_static_selection_agrees() -> None:
     for metric in METRICS:
         points = torch.nn.functional.normalize(x) if metric == "cosine" else x
         scale = points.square().sum(-1) if metric == "euclidean" else squares
-        tile = module._tile(points, scale, slice(0, 60), metric)
+        tile = module._tile(points[None], scale[None], slice(0, 60), metric)[0]
         tile.diagonal().fill_(-torch.inf)
         index, distance = module._select_static(tile, 7)
         expected = torch.sort(tile, dim=-1, stable=True)
@@ -186,7 +203,7 @@ def test_no_tile_is_as_large_as_all_distances(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_TILE_ELEMENTS", 10_000)
     x = torch.randn(500, 4, dtype=F64)
     table = KNN(6)(x)
-    assert len(sizes) == 25 and set(sizes) == {(20, 500)}
+    assert len(sizes) == 25 and set(sizes) == {(1, 20, 500)}
     assert rows(table) == neighbors(x, 6, "cosine", None)
 
 
@@ -327,7 +344,7 @@ def test_members_can_be_listed() -> None:
         (lambda: KNN(2, bandwidth=1.0), ValueError, "`bandwidth` goes with weighting='rbf'"),
         (lambda: nearest_neighbors(torch.ones(3, 2), 2, "l1"), ValueError, "`metric` must be one"),
         (lambda: nearest_neighbors(torch.ones(3, 2), 0), ValueError, "`k` must be at least 1"),
-        (lambda: nearest_neighbors(torch.ones(1, 3, 2), 2), ValueError, "`x` must have shape .n"),
+        (lambda: nearest_neighbors(torch.ones(3), 2), ValueError, "`x` must have shape .n"),
         (lambda: nearest_neighbors(torch.ones(3, 2).long(), 2), TypeError, "`x` must be a float"),
         (lambda: KNN(2, differentiable=True), ValueError, "`differentiable=True` needs"),
         (lambda: KNN(2)(torch.full((3, 2), torch.nan)), ValueError, "`x` must be finite"),
