@@ -86,7 +86,7 @@ class MLP(nn.Module):
         return z
 
 
-class _BatchNorm(nn.BatchNorm1d):
+class RowBatchNorm(nn.BatchNorm1d):
     """BatchNorm over the rows of [..., C]."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,4 +96,4 @@ class _BatchNorm(nn.BatchNorm1d):
 def _norm(norm: Norm, channels: int) -> nn.Module:
     if norm is None:
         return nn.Identity()
-    return nn.LayerNorm(channels) if norm == "ln" else _BatchNorm(channels)
+    return nn.LayerNorm(channels) if norm == "ln" else RowBatchNorm(channels)

@@ -27,9 +27,9 @@ class HNHNConv(nn.Module):
     and ``sum over hyperedges of w h delta_e^alpha``.
 
     Dong, Sawin and Bengio, HNHN: Hypergraph Networks with Hyperedge Neurons (ICML 2020 workshop,
-    https://arxiv.org/abs/2006.12278), section 3.2. ``alpha = beta = 0`` gives plain means;
-    negative values favour small hyperedges and vertices of few hyperedges. Defaults are those of
-    AllSet's and ED-HNN's commands, -1.5 and -0.5. The ReLU after the layer is left to the caller.
+    https://arxiv.org/abs/2006.12278). ``alpha = beta = 0`` gives plain means; negative values
+    favour small hyperedges and vertices of few hyperedges. Defaults are those of AllSet's and
+    ED-HNN's commands, -1.5 and -0.5. The ReLU after the layer is left to the caller.
 
     The authors' code also adds the vertices' and hyperedges' own former features; AllSet's
     formulation, the one in use, is without, and so is this. ED-HNN's copy sums plain degrees in
