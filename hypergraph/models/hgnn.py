@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hypergraph.incidence import Incidence
 from hypergraph.models.base import ModelConfig, NodeModel, activation
+from hypergraph.models.conv_net import run_stack, stack
 from hypergraph.models.features import feature_dropout
 from hypergraph.nn.hgnn_conv import HGNNConv
 
@@ -50,15 +51,11 @@ class HGNN(NodeModel):
 
     def __init__(self, config: HGNNConfig) -> None:
         super().__init__(config)
-        inner = [config.hidden_channels] * (config.num_layers - 1)
-        sizes = [config.in_channels, *inner, config.out_channels]
-        self.convs = nn.ModuleList(map(HGNNConv, sizes[:-1], sizes[1:]))
+        hidden = [config.hidden_channels] * (config.num_layers - 1)
+        self.convs = stack(HGNNConv, config.in_channels, hidden, config.out_channels)
         self.activation = activation(config.activation)
 
     def _scores(self, x: Tensor, hypergraph: Incidence) -> Tensor:
-        x = feature_dropout(x, self.config.input_dropout, self.training)
-        for layer, conv in enumerate(self.convs):
-            if layer:
-                x = feature_dropout(self.activation(x), self.config.dropout, self.training)
-            x = conv(x, hypergraph)
-        return x
+        c = self.config
+        x = feature_dropout(x, c.input_dropout, self.training)
+        return run_stack(self.convs, x, hypergraph, self.activation, c.dropout, self.training)

@@ -1,17 +1,31 @@
 """Names for the command line."""
 
 from hypergraph._checks import check_choice
+from hypergraph.models.all_deep_sets import AllDeepSets
 from hypergraph.models.allset_transformer import AllSetTransformer
 from hypergraph.models.base import NodeModel
+from hypergraph.models.conv_net import ConvNet
 from hypergraph.models.edhnn import EDHNN
+from hypergraph.models.hcha import HCHA
 from hypergraph.models.hgnn import HGNN
+from hypergraph.models.hgnnp import HGNNP
+from hypergraph.models.hnhn import HNHN
+from hypergraph.models.hypergcn import HyperGCN
 from hypergraph.models.unigcnii import UniGCNII
+from hypergraph.models.unignn import UniGNN
 
 _MODELS: dict[str, type[NodeModel]] = {
     "hgnn": HGNN,
+    "hgnnp": HGNNP,
+    "hcha": HCHA,
+    "hnhn": HNHN,
+    "hypergcn": HyperGCN,
+    "unignn": UniGNN,
+    "unigcnii": UniGCNII,
+    "all-deep-sets": AllDeepSets,
     "allset-transformer": AllSetTransformer,
     "edhnn": EDHNN,
-    "unigcnii": UniGCNII,
+    "conv-net": ConvNet,
 }
 
 

@@ -18,7 +18,7 @@ class UniGCNIIConfig(ModelConfig):
     Attributes:
         hidden_channels: channels of every convolution (8 heads of 8 in the official code).
         num_layers: convolutions; the paper goes up to 64.
-        dropout: of the features and before every map.
+        dropout: of the features and before every map; AllSet's and ED-HNN's comparisons have 0.2.
         alpha: share of the first features in every layer.
         lam: lambda in ``beta_l = log(lambda / l + 1)``.
         use_norm: divide what is propagated by its norm, row by row.
@@ -28,7 +28,7 @@ class UniGCNIIConfig(ModelConfig):
 
     hidden_channels: int = 64
     num_layers: int = 2
-    dropout: float = 0.2
+    dropout: float = 0.6
     alpha: float = 0.1
     lam: float = 0.5
     use_norm: bool = False
