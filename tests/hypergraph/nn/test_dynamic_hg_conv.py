@@ -5,19 +5,26 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import hypergraph_kernels
 from hypergraph import (
     KNN,
+    Construction,
     CrossCorrelation,
     DynamicHGConv,
+    EDHNNConv,
     Fusion,
     HGNNConv,
+    HGNNPConv,
     Hypergraph,
+    HypergraphAttentionConv,
     NeighborTable,
+    UniGCNIIConv,
 )
+from tests.hypergraph.nn.cases import CASES, LayerCase
 from tests.hypergraph.oracle import F64, hgnn
 
 
@@ -170,3 +177,160 @@ def test_compiles_with_learned_incidence() -> None:
     assert_close(*outs)
     grads = [torch.autograd.grad(out.square().sum(), (values, weight)) for out in outs]
     assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
+# ---- any construction with any convolution
+
+
+def constructions() -> dict[str, Construction]:
+    """Made anew, because two of them have parameters; the attention needs members, so Dense."""
+    return {
+        "knn": KNN(4, threshold=0.9),
+        "cross-correlation": CrossCorrelation(4, num_edges=5, rank=3, streamed=False),
+        "fusion": Fusion(
+            [
+                KNN(3, weighting="rbf", differentiable=True),
+                CrossCorrelation(4, num_edges=5, rank=3, nonneg="softmax", streamed=False),
+            ],
+            weights=(0.7, 2.0),
+        ),
+    }
+
+
+def convolutions() -> dict[str, nn.Module | type[nn.Module]]:
+    attention = HypergraphAttentionConv(4, 3, attention="node", heads=2)
+    return {"HGNN": HGNNConv, "HGNN+": HGNNPConv, "attention": attention}
+
+
+def definition(conv: nn.Module) -> LayerCase:
+    def fits(other: nn.Module) -> bool:
+        mode = getattr(conv, "attention", None)
+        return type(other) is type(conv) and getattr(other, "attention", None) == mode
+
+    return next(case for case in CASES if fits(case.make()))
+
+
+each_pair = pytest.mark.parametrize("kind", ["knn", "cross-correlation", "fusion"])
+each_conv = pytest.mark.parametrize("conv", ["HGNN", "HGNN+", "attention"])
+
+
+def combined(kind: str, conv: str, dtype: torch.dtype = F64) -> DynamicHGConv:
+    torch.manual_seed(1)
+    layer = DynamicHGConv(4, 3, construction=constructions()[kind], conv=convolutions()[conv])
+    return layer.to(dtype).eval()
+
+
+@each_pair
+@each_conv
+def test_is_the_convolution_on_the_hypergraph_it_returns(kind: str, conv: str) -> None:
+    layer, x = combined(kind, conv), torch.randn(3, 9, 4, dtype=F64)
+    out, h = layer(x, return_hypergraph=True)
+    matrix, weight = h.to_dense().to(F64), h.weight(F64)
+    assert h.shape[:2] == (3, 9)
+    assert_close(out, definition(layer.conv).define(layer.conv, x, matrix, weight))
+    assert_close(layer.conv(x, h), out)
+
+
+@each_pair
+@each_conv
+def test_a_batch_is_a_loop(kind: str, conv: str) -> None:
+    layer, x = combined(kind, conv), torch.randn(3, 9, 4, dtype=F64)
+    apart = torch.stack([layer(sample) for sample in x])
+    assert_close(layer(x), apart)
+    order = torch.randperm(27)
+    batch = torch.arange(3).repeat_interleave(9)[order]
+    assert_close(layer(x.flatten(0, 1)[order], batch), apart.flatten(0, 1)[order])
+
+
+@each_pair
+@each_conv
+def test_permuted_vertices_give_permuted_results(kind: str, conv: str) -> None:
+    layer, x, order = combined(kind, conv), torch.randn(9, 4, dtype=F64), torch.randperm(9)
+    assert_close(layer(x[order]), layer(x)[order])
+
+
+@each_pair
+@each_conv
+def test_every_parameter_and_the_input_get_gradients(kind: str, conv: str) -> None:
+    layer, x = combined(kind, conv), torch.randn(2, 9, 4, dtype=F64, requires_grad=True)
+    layer(x).sin().sum().backward()
+    for name, tensor in [("x", x), *layer.named_parameters()]:
+        assert tensor.grad is not None and tensor.grad.isfinite().all(), name
+        assert tensor.grad.abs().sum() > 0, name
+
+
+# Not attention over cross-correlations: the members of a dense matrix are its entries other than 0,
+# and how many there are depends on the values.
+@pytest.mark.parametrize(
+    ("kind", "conv"), [("knn", "attention"), ("cross-correlation", "HGNN+"), ("fusion", "HGNN")]
+)
+def test_combinations_compile_as_one_graph(kind: str, conv: str) -> None:
+    torch._dynamo.reset()
+    layer = combined(kind, conv, torch.float32)
+    x = torch.randn(2, 9, 4, requires_grad=True)
+    expected = layer(x)
+    (grad,) = torch.autograd.grad(expected.sin().sum(), x)
+    got = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
+    assert_close(got, expected)
+    assert_close(torch.autograd.grad(got.sin().sum(), x)[0], grad, rtol=1e-3, atol=1e-5)
+
+
+def test_convolutions_that_start_from_the_first_features() -> None:
+    x, x0 = torch.randn(2, 9, 4), torch.randn(2, 9, 4)
+    for conv in (UniGCNIIConv(4), EDHNNConv(4, 4)):
+        layer = DynamicHGConv(4, 4, k=3, conv=conv).eval()
+        assert layer.conv is conv
+        out, h = layer(x, x0=x0, return_hypergraph=True)
+        assert_close(out, conv(x, x0, h))
+
+
+def test_an_instance_keeps_its_settings_and_a_class_gets_the_bias() -> None:
+    conv = HypergraphAttentionConv(4, 3, "edge", heads=2, concat=False)
+    layer = DynamicHGConv(4, 3, k=3, conv=conv)
+    assert layer(torch.randn(9, 4)).shape == (9, 3)
+    assert DynamicHGConv(4, 3, bias=False, conv=HGNNPConv).conv.theta.bias is None
+    names = set(DynamicHGConv(4, 3).state_dict())
+    assert names == {"conv.theta.weight", "conv.theta.bias"}
+
+
+class _Sum(nn.Module):
+    """A convolution of a user's own."""
+
+    def forward(self, x: Tensor, hypergraph: NeighborTable) -> Tensor:
+        return hypergraph.v2v(x, "sum")
+
+
+def test_a_convolution_of_ones_own() -> None:
+    x = torch.randn(9, 4)
+    out = DynamicHGConv(4, 4, k=3, threshold=None, conv=_Sum())(x)
+    dense = KNN(3)(x).to_dense()
+    assert_close(out, dense @ dense.T @ x)
+
+
+@pytest.mark.parametrize(
+    ("run", "error", "message"),
+    [
+        (lambda: DynamicHGConv(4, 6, conv="hgnn"), TypeError, "`conv` must be a convolution"),
+        (lambda: DynamicHGConv(4, 6, conv=int), TypeError, "`conv` must be .*got int"),
+        (lambda: DynamicHGConv(4, 6, conv=len), TypeError, "`conv` must be a convolution"),
+        (lambda: DynamicHGConv(4, 6, conv=UniGCNIIConv), TypeError, "`conv` must be a class with"),
+        (lambda: DynamicHGConv(4, 6, conv=HGNNConv(5, 6)), ValueError, "`in_channels` must be"),
+        (lambda: DynamicHGConv(4, 6, conv=HGNNConv(4, 5)), ValueError, "`out_channels` must be"),
+        (lambda: DynamicHGConv(4, 6, conv=UniGCNIIConv(6)), ValueError, "`in_channels` .*conv"),
+        (lambda: DynamicHGConv(4, 6, bias=False, conv=EDHNNConv), ValueError, "`bias` must be"),
+        (lambda: DynamicHGConv(0, 6), ValueError, "`in_channels` must be at least 1"),
+        (
+            lambda: DynamicHGConv(
+                4,
+                6,
+                construction=CrossCorrelation(4, 3),
+                conv=HypergraphAttentionConv(4, 6, "node"),
+            )(torch.randn(5, 4)),
+            TypeError,
+            "`hypergraph`.*Streamed",
+        ),
+    ],
+)
+def test_a_bad_convolution_is_named(run, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run()
