@@ -14,6 +14,14 @@ from hypergraph.nn.hypergcn_conv import HyperGCNConv, extreme_members
 from hypergraph.nn.hypergraph_attention_conv import HypergraphAttentionConv
 from hypergraph.nn.jh_conv import JHConv
 from hypergraph.nn.laplacian_conv import LaplacianConv
+from hypergraph.nn.norm import (
+    GraphNorm,
+    HypergraphInstanceNorm,
+    HypergraphLayerNorm,
+    MeanSubtractionNorm,
+    PairNorm,
+)
+from hypergraph.nn.pool import AttentionPool, HypergraphPool, TopK, TopKPool
 from hypergraph.nn.unigat_conv import UniGATConv
 from hypergraph.nn.unigcn_conv import UniGCNConv
 from hypergraph.nn.unigcnii_conv import UniGCNIIConv
@@ -25,10 +33,12 @@ from hypergraph.nn.vihgnn_conv import ViHGNNConv
 __all__ = [
     "AllDeepSetsConv",
     "AllSetTransformerConv",
+    "AttentionPool",
     "DynamicHGConv",
     "EDHNNConv",
     "EDHNNJumpLinkConv",
     "EDHNNMeanDegConv",
+    "GraphNorm",
     "HGNNConv",
     "HGNNPConv",
     "HMPNNConv",
@@ -37,8 +47,15 @@ __all__ = [
     "HyperGATConv",
     "HyperGCNConv",
     "HypergraphAttentionConv",
+    "HypergraphInstanceNorm",
+    "HypergraphLayerNorm",
+    "HypergraphPool",
     "JHConv",
     "LaplacianConv",
+    "MeanSubtractionNorm",
+    "PairNorm",
+    "TopK",
+    "TopKPool",
     "UniGATConv",
     "UniGCNConv",
     "UniGCNIIConv",
