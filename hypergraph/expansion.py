@@ -209,15 +209,19 @@ def gram(h: Hypergraph, coefficient: Tensor, directed: bool) -> tuple[Tensor, Te
     """
     node, edge = h.hyperedge_index
     values = _values(h).to(coefficient.dtype)
-    left, right = _couples(edge)
-    if directed and h.direction is not None:
-        keep = (h.direction[left] <= 0) & (h.direction[right] >= 0)
-        left, right = left[keep], right[keep]
-    size = max(h.num_nodes, 1)
-    keys, where = torch.unique(node[left] * size + node[right], return_inverse=True)
-    terms = values[left] * values[right] * coefficient[edge[left]]
-    total = terms.new_zeros(keys.shape[0]).index_add(0, where, terms)
-    return torch.stack([keys // size, keys % size]), total
+    direction = h._pair_direction() if directed else torch.zeros_like(node)
+    tail, head = direction <= 0, direction >= 0
+
+    def matrix(row: Tensor, column: Tensor, values: Tensor, *shape: int) -> Tensor:
+        index = torch.stack([row, column])
+        return torch.sparse_coo_tensor(index, values, shape, check_invariants=False)
+
+    sources = matrix(
+        node[tail], edge[tail], values[tail] * coefficient[edge[tail]], h.num_nodes, h.num_edges
+    )
+    targets = matrix(edge[head], node[head], values[head], h.num_edges, h.num_nodes)
+    product = torch.sparse.mm(sources, targets).coalesce()
+    return product.indices(), product.values()
 
 
 def plain_members(hypergraph: Incidence) -> Hypergraph:

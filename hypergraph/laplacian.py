@@ -75,17 +75,17 @@ def laplacian_matrix(
         values = values * root[row] * root[column]
     else:
         values = values * inverse_power(degree, -1.0)[row]
-    if kind in ("symmetric", "random_walk"):
-        diagonal = torch.arange(h.num_nodes, device=h.device)
-        keys = torch.cat([row, diagonal]) * h.num_nodes + torch.cat([column, diagonal])
-        keys, where = torch.unique(keys, return_inverse=True)
-        entries = torch.cat([-values, values.new_ones(h.num_nodes)])
-        values = values.new_zeros(keys.shape[0]).index_add(0, where, entries)
-        index = torch.stack([keys // max(h.num_nodes, 1), keys % max(h.num_nodes, 1)])
     shape = (h.num_nodes, h.num_nodes)
     matrix = torch.sparse_coo_tensor(
         index, values, shape, is_coalesced=True, check_invariants=False
     )
+    if kind in ("symmetric", "random_walk"):
+        diagonal = torch.arange(h.num_nodes, device=h.device).expand(2, -1)
+        ones = values.new_ones(h.num_nodes)
+        identity = torch.sparse_coo_tensor(
+            diagonal, ones, shape, is_coalesced=True, check_invariants=False
+        )
+        matrix = (identity - matrix).coalesce()
     return matrix if layout == "coo" else matrix.to_sparse_csr()
 
 

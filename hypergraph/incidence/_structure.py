@@ -179,17 +179,31 @@ class Structure(MemberIncidence):
         return torch.equal(self.hyperedge_group, translated[other.hyperedge_group])
 
     def _same_pairs(self, other: "Structure") -> bool:
-        def listed(h: Structure) -> tuple[Tensor, Tensor]:
+        def listed(h: Structure) -> tuple[Tensor, ...]:
             value = h._pair_values().detach().to(torch.float64)
-            node, edge = h.hyperedge_index
-            keys = torch.stack([edge, node, h._pair_direction().long()])
-            order = value.argsort(stable=True)
-            for row in keys.flip(0):
-                order = order[row[order].argsort(stable=True)]
-            return keys[:, order], value[order]
+            order = h._pair_order(value.argsort(stable=True))
+            return h.hyperedge_index[:, order], h._pair_direction()[order], value[order]
 
-        (keys, value), (other_keys, other_value) = listed(self), listed(other)
-        return torch.equal(keys, other_keys) and torch.equal(value, other_value)
+        mine, theirs = self.hyperedge_index, other.hyperedge_index
+        if torch.equal(mine, theirs) and _same(self._pair_direction(), other._pair_direction()):
+            if _same(self._pair_values(), other._pair_values()):
+                return True
+        return all(map(torch.equal, listed(self), listed(other)))
+
+    def _pair_order(self, order: Tensor | None = None) -> Tensor:
+        """[nnz]: the pairs by hyperedge, vertex and direction; ties as in ``order``."""
+        node, edge = self.hyperedge_index
+        keys = [edge, node]
+        if self.direction is not None:
+            keys.append(self.direction.long())
+        if self.num_nodes * self.num_edges < 2**60:  # one sort instead of two or three
+            key = edge * self.num_nodes + node
+            keys = [key if self.direction is None else key * 3 + keys[2]]
+        for key in reversed(keys):
+            step = (key if order is None else key[order]).argsort(stable=True)
+            order = step if order is None else order[step]
+        assert order is not None
+        return order
 
     def _pair_values(self) -> Tensor:
         """[nnz] incidence values, ones where none were given."""

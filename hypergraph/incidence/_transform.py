@@ -93,14 +93,10 @@ class Transformable(Selectable):
             >>> h.hyperedge_index.tolist(), h.incidence_weight
             ([[0, 1], [0, 0]], tensor([1., 2.]))
         """
-        node, edge = self.hyperedge_index
-        keys = torch.stack([edge, node, self._pair_direction().long()])
-        order = torch.arange(self.nnz, device=self.device)
-        for row in keys.flip(0):
-            order = order[row[order].argsort(stable=True)]
-        keys = keys[:, order]
+        order = self._pair_order()
+        index, direction = self.hyperedge_index[:, order], self._pair_direction()[order]
         new = torch.ones(self.nnz, dtype=torch.bool, device=self.device)
-        new[1:] = (keys[:, 1:] != keys[:, :-1]).any(0)
+        new[1:] = (index[:, 1:] != index[:, :-1]).any(0) | (direction[1:] != direction[:-1])
         number = torch.empty_like(order)
         number[order] = new.cumsum(0) - 1
         first = order[new]
