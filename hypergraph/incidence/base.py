@@ -66,7 +66,7 @@ class Incidence(ABC):
         self.num_edges = num_edges
         self.batch_size = batch_size
         self.hyperedge_weight = self._checked_weight(hyperedge_weight)
-        self._kept: dict[object, tuple[_State, Any]] = {}
+        self._kept: dict[object, tuple[_State, Any, list[Tensor]]] = {}
 
     # ---- to be written by every operator
 
@@ -309,7 +309,8 @@ class Incidence(ABC):
             return compute()
         kept = self._kept.get(key)
         if kept is None or kept[0] != state:
-            kept = self._kept[key] = (state, compute())
+            # The tensors stay alive with the value: their ids in ``state`` name them alone.
+            kept = self._kept[key] = (state, compute(), list(_stored_values(self)))
         value: _Value = kept[1]
         return value
 

@@ -602,6 +602,26 @@ def test_with_hyperedge_weight_keeps_fields_and_the_sorted_pairs() -> None:
     assert_close(h.to(F64).node_degree(), h.node_degree().double())
 
 
+def test_degrees_follow_weights_that_are_replaced() -> None:
+    h = Hypergraph.from_edges([[0, 1]])
+    for number in range(200):  # a freed weight's address is soon that of a new one
+        h.hyperedge_weight = torch.tensor([float(number)])
+        if number % 3 == 0:
+            h.node_degree()
+        h.hyperedge_weight = None
+        h.hyperedge_weight = torch.tensor([number + 0.5])
+        assert h.node_degree().tolist() == [number + 0.5] * 2
+
+
+def test_coalesce_of_more_cells_than_int64_counts() -> None:
+    size = 2**31
+    pairs = torch.tensor([[5, size - 1, 5, 0], [size - 1, 0, size - 1, size - 1]])
+    got = Hypergraph(pairs, size, size, direction=torch.tensor([1, 0, 1, -1])).coalesce()
+    assert got.hyperedge_index.tolist() == [[size - 1, 0, 5], [0, size - 1, size - 1]]
+    assert got.incidence_weight is not None and got.incidence_weight.tolist() == [1, 1, 2]
+    assert got.direction is not None and got.direction.tolist() == [0, -1, 1]
+
+
 BARE = torch.tensor([[0, 1, 2], [0, 0, 1]])
 
 
