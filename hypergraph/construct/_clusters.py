@@ -68,12 +68,19 @@ def squared_distances(
         norms = points.square().sum(-1, keepdim=True)
     sizes = centers.square().sum(-1).unsqueeze(-2)
     squared = (norms + sizes - 2 * (points @ centers.mT)).clamp_min(0)
-    return squared, (norms + sizes).detach() * _unit_of_rounding(points)
+    return squared, _noise(norms, points) + _noise(sizes, points)
 
 
-def _unit_of_rounding(points: Tensor) -> float:
-    """Rounding of a squared distance over the sum of the two squared norms."""
-    return _ROUNDINGS * torch.finfo(points.dtype).eps * max(points.shape[-1], 1) ** 0.5
+def _noise(squares: Tensor, points: Tensor) -> Tensor:
+    """What squared norms of one side add to the rounding of a squared distance.
+
+    A product rounds in proportion to the squares. The points themselves are as exact as the
+    features were before they were centred, which are below 2 on the common scale: that moves a
+    squared distance in proportion to the distance.
+    """
+    unit = _ROUNDINGS * torch.finfo(points.dtype).eps * max(points.shape[-1], 1) ** 0.5
+    squares = squares.detach()
+    return (squares + 2 * squares.sqrt()) * unit
 
 
 def first_true(condition: Tensor) -> Tensor:
@@ -112,7 +119,7 @@ def _choose(points: Tensor, draws: tuple[float, ...], start: Start) -> tuple[Ten
     rounding = torch.zeros_like(left)
     if start == "farthest":
         left = norms.squeeze(-1)  # or far from the mean
-        rounding = left * _unit_of_rounding(points)
+        rounding = _noise(left, points)
     chosen, used = [], []
     for number, draw in enumerate(draws):
         if start == "farthest":
@@ -152,15 +159,17 @@ def nearest_centers(points: Tensor, centers: Centers, count: int) -> tuple[Tenso
 
 def _nearest_in_tile(points: Tensor, centers: Centers, count: int) -> tuple[Tensor, Tensor]:
     # With |x|^2 left out of all distances of a row, its rounding is added to the bound instead.
-    unit = _unit_of_rounding(points)
     norms = points.square().sum(-1, keepdim=True)
-    sizes = centers.points.square().sum(-1).masked_fill(~centers.used, torch.inf).unsqueeze(1)
+    slack = 2 * _noise(norms, points)
+    sizes = centers.points.square().sum(-1).unsqueeze(1)
+    noise = _noise(sizes, points)
+    sizes = sizes.masked_fill(~centers.used.unsqueeze(1), torch.inf)
     products = (points * -2) @ centers.points.mT
-    low, high = products + sizes * (1 - unit), products + sizes * (1 + unit)
+    low, high = products + (sizes - noise), products + (sizes + noise)
     choices, valid = [], []
     for number in range(count):
         best = high.amin(-1, keepdim=True)
-        choice = first_true(low <= best + norms * (2 * unit)).unsqueeze(-1)
+        choice = first_true(low <= best + slack).unsqueeze(-1)
         choices.append(choice)
         valid.append(best.isfinite())
         if number + 1 < count:

@@ -78,7 +78,8 @@ def test_samples_that_share_a_tile(metric: str, tile: int, monkeypatch: pytest.M
     together = nearest_neighbors(x, 6, metric, threshold, True)
     for name, field in together._asdict().items():
         expected = torch.stack([getattr(near, name) for near in alone])
-        assert_close(field, expected, rtol=1e-12, atol=1e-12)
+        # The mean of a row counts the square root of what rounding leaves between equal points.
+        assert_close(field, expected, rtol=1e-12, atol=1e-7 if name == "row_mean" else 1e-12)
 
 
 def test_shapes_of_a_batch() -> None:
