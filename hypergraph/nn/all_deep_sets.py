@@ -105,6 +105,7 @@ class AllDeepSetsConv(nn.Module):
         degree_norm: bool = False,
     ) -> None:
         super().__init__()
+        check_positive_int("out_channels", out_channels)
         hidden = out_channels if hidden_channels is None else hidden_channels
         check_positive_int("hidden_channels", hidden)
         check_choice("reduce", reduce, ("mean", "sum"))

@@ -173,6 +173,7 @@ class AllSetTransformerConv(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        check_positive_int("out_channels", out_channels)
         hidden = out_channels if hidden_channels is None else hidden_channels
         check_positive_int("hidden_channels", hidden)
         self.dropout = check_fraction("dropout", dropout)

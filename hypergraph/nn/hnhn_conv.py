@@ -69,10 +69,10 @@ class HNHNConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        hidden = out_channels if hidden_channels is None else hidden_channels
         self.in_channels = check_positive_int("in_channels", in_channels)
-        check_positive_int("hidden_channels", hidden)
         check_positive_int("out_channels", out_channels)
+        hidden = out_channels if hidden_channels is None else hidden_channels
+        check_positive_int("hidden_channels", hidden)
         self.alpha = check_finite_number("alpha", alpha)
         self.beta = check_finite_number("beta", beta)
         self.nonlinear = nonlinear
