@@ -108,6 +108,8 @@ class AllDeepSetsConv(nn.Module):
         check_positive_int("out_channels", out_channels)
         hidden = out_channels if hidden_channels is None else hidden_channels
         check_positive_int("hidden_channels", hidden)
+        check_positive_int("encoder_layers", encoder_layers)
+        check_positive_int("decoder_layers", decoder_layers)
         check_choice("reduce", reduce, ("mean", "sum"))
         self.in_channels = check_positive_int("in_channels", in_channels)
         self.dropout = check_fraction("dropout", dropout)

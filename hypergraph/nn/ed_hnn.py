@@ -86,6 +86,9 @@ class EDHNNConv(nn.Module):
         self.alpha = check_fraction("alpha", alpha)
         check_choice("reduce", reduce, ("mean", "sum"))
         self.reduce: Literal["mean", "sum"] = reduce
+        for number, layers in enumerate((mlp1_layers, mlp2_layers, mlp3_layers), 1):
+            if layers != 0:
+                check_positive_int(f"mlp{number}_layers", layers)
         if mlp1_layers == 0 and in_channels != out_channels:
             raise ValueError(
                 "`mlp1_layers` of 0 stands for the identity and needs in_channels = out_channels, "
@@ -194,6 +197,7 @@ class EDHNNJumpLinkConv(nn.Module):
             )
         check_choice("reduce", reduce, ("mean", "sum"))
         self.reduce: Literal["mean", "sum"] = reduce
+        check_positive_int("mlp_layers", mlp_layers)
         self.w = MLP(in_channels, out_channels, out_channels, mlp_layers)
 
     def reset_parameters(self) -> None:
@@ -281,10 +285,12 @@ class EDHNNMeanDegConv(nn.Module):
         mlp3_layers: int = 2,
     ) -> None:
         super().__init__()
-        first = out_channels if first_channels is None else first_channels
         self.in_channels = check_positive_int("in_channels", in_channels)
-        self.first_channels = check_positive_int("first_channels", first)
         out = check_positive_int("out_channels", out_channels)
+        first = out_channels if first_channels is None else first_channels
+        self.first_channels = check_positive_int("first_channels", first)
+        for number, layers in enumerate((mlp1_layers, mlp2_layers, mlp3_layers), 1):
+            check_positive_int(f"mlp{number}_layers", layers)
         self.w1 = MLP(in_channels, out, out, mlp1_layers)
         self.w2 = MLP(in_channels + out + 1, out, out, mlp2_layers)
         self.w3 = MLP(in_channels + out + first + 1, out, out, mlp3_layers)

@@ -250,7 +250,7 @@ def test_mlp_drops_hidden_channels_only() -> None:
         (lambda: PMA(4, 6)(torch.randn(5, 4), small(), to="hyperedges"), "to"),
         (lambda: AllDeepSetsConv(4, 6, reduce="max"), "reduce"),
         (lambda: AllDeepSetsConv(4, 6, norm="batch"), "norm"),
-        (lambda: AllDeepSetsConv(4, 6, encoder_layers=0), "num_layers"),
+        (lambda: AllDeepSetsConv(4, 6, encoder_layers=0), "encoder_layers"),
     ],
 )
 def test_bad_settings_are_named(make, name: str) -> None:
