@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SWEEPS = 24
+_TIGHTEST = 0.13  # inches between rows that can be labelled
+_ALL_LABELS = 400  # more rows than this are drawn without labels
 
 
 def draw_bipartite(
@@ -60,22 +62,24 @@ def draw_bipartite(
     left, right = _few_crossings(matrix) if order else (np.arange(n), np.arange(m))
     rows = max(n, m, 1)
     height, tall = _heights(left, rows), _heights(right, rows)
-    pitch = 0.28 if rows <= 40 else 11.0 / rows
-    size = float(np.clip(72 * pitch * 0.55, 3.0, 9.0))
+    pitch = max(min(0.28, 11.0 / rows), _TIGHTEST)
+    if rows > _ALL_LABELS:
+        pitch = _ALL_LABELS * _TIGHTEST / rows
+    size = float(np.clip(72 * pitch * 0.62, 5.5, 9.0))
     width = 3.2 + text_width([*texts, "vertices"], size) + text_width([*names, "hyperedges"], size)
     ax = axes_of(ax, width, max(1.2, 0.6 + pitch * rows))
     highest = matrix.max() if matrix.size else 1.0
     for v, e in zip(*matrix.nonzero(), strict=True):
         color, line = style_of(int(e))
-        width = 0.6 + 1.4 * matrix[v, e] / highest
+        width = (0.6 + 1.4 * matrix[v, e] / highest) * min(1.0, pitch / 0.2)
         ax.plot([0, 1], [height[v], tall[e]], color=color, ls=line, lw=width, zorder=1)
     dot = float(np.clip(72 * pitch * 0.45, 2.0, 8.0)) ** 2
     ax.scatter(np.zeros(n), height, s=dot, c="white", edgecolors=INK, linewidths=1.2, zorder=2)
     colors = [style_of(e)[0] for e in range(m)]
     ax.scatter(np.ones(m), tall, s=dot, c=colors, marker="s", zorder=2)
-    for v in range(n):
+    for v in range(n if rows <= _ALL_LABELS else 0):
         _write(ax, (0, height[v]), texts[v], -7, "right", size)
-    for e in range(m):
+    for e in range(m if rows <= _ALL_LABELS else 0):
         _write(ax, (1, tall[e]), names[e], 7, "left", size)
     for x, title, side in ((0, "vertices", "right"), (1, "hyperedges", "left")):
         ax.annotate(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypergraph.incidence import Incidence
-from hypergraph.viz._common import INK, Array, axes_of, dense_of, labels_of, style_of
+from hypergraph.viz._common import INK, Array, axes_of, dense_of, labels_of, style_of, text_width
 from hypergraph.viz.layout import force_layout
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def draw_hulls(
     ax = axes_of(ax, 6.4 + 1.0 * legend, 5.6)
     from matplotlib.lines import Line2D
     from matplotlib.patches import Circle, Polygon
+    from matplotlib.patheffects import withStroke
 
     radius = _dot_radius(place)
     members = [matrix[:, e].nonzero()[0] for e in range(m)]
@@ -110,17 +111,23 @@ def draw_hulls(
     ax.set_aspect("equal")
     ax.axis("off")
     # Text that fits the dots, in points, from the width of the axes in inches.
-    width = (
-        ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi * (0.8 if legend else 1.0)
-    )
-    points = 72 * width * 2 * radius / max(float(high[0] - low[0]), 1e-9)
+    width = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
+    width *= 0.8 if legend else 1.0
+    scale = float(high[0] - low[0]) / max(width, 1e-9)  # data units per inch
+    points = 72 * 2 * radius / max(scale, 1e-9)
     longest = max((len(text) for text in texts), default=1)
     size = float(np.clip(min(points * 0.62, 1.5 * points / max(longest, 1)), 0.0, 11.0))
+    within = size >= 4.5
+    if not within:  # names stand below the dots, and need room at the sides
+        room = 0.5 * text_width(texts, 7) * scale
+        sides = np.concatenate([place[:, 0] - room, place[:, 0] + room, reach[:, 0]])
+        ax.set_xlim(sides.min() - margin, sides.max() + margin)
+    dot = radius if within else 0.4 * radius
     for v in range(n):
         ax.add_patch(
-            Circle(place[v], radius, facecolor=colors[v], edgecolor=INK, linewidth=1.0, zorder=3)
+            Circle(place[v], dot, facecolor=colors[v], edgecolor=INK, linewidth=1.0, zorder=3)
         )
-        if size >= 4.5:
+        if within:
             ax.text(
                 place[v, 0],
                 place[v, 1],
@@ -131,15 +138,17 @@ def draw_hulls(
                 color=_ink_on(colors[v]),
                 zorder=4,
             )
-        else:  # too small to write into: beside it
+        else:
             ax.annotate(
                 texts[v],
-                place[v],
-                xytext=(points / 2 + 2, 0),
+                (place[v, 0], place[v, 1] - dot),
+                xytext=(0, -2),
                 textcoords="offset points",
-                va="center",
+                ha="center",
+                va="top",
                 fontsize=7,
                 color=INK,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
                 zorder=4,
             )
     if legend and m:

@@ -90,7 +90,20 @@ def force_layout(
         length = np.sqrt((force**2).sum(-1, keepdims=True)) + _NEAR
         limit = 0.3 * (1 - step / iterations) ** 1.5
         place = place + force / length * np.minimum(length * 0.05, limit)
-    return _fitted(place[:n])
+    return _fitted(_apart(place[:n], 0.8 * ideal))
+
+
+def _apart(place: Array, gap: float) -> Array:
+    """Vertices of the same hyperedges may end up in one place: move them a gap apart."""
+    for _ in range(100):
+        away = place[:, None] - place[None]
+        distance = np.sqrt((away**2).sum(-1)) + _NEAR
+        overlap = np.clip(gap - distance, 0, None)
+        np.fill_diagonal(overlap, 0)
+        if overlap.max() < 0.05 * gap:
+            break
+        place = place + 0.5 * (away * (overlap / distance)[..., None]).sum(1)
+    return place
 
 
 def _spectral(matrix: Array, weight: Array, count: int) -> Array:
