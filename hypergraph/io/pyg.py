@@ -341,8 +341,12 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def _joined(a: Tensor | None, b: Tensor | None, new: Tensor) -> Tensor | None:
-    if a is None or b is None:
+    if a is None and b is None:
         return None
+    if a is None or b is None:
+        raise ValueError(
+            "`data` must hold `edge_weight` and `direction` in both relations or in neither"
+        )
     return torch.cat([a, b[new]])
 
 
@@ -350,8 +354,6 @@ def _count(value: object) -> int | None:
     """A count; that of a batch is the sum of its samples'."""
     if isinstance(value, Tensor):
         return int(value.sum())
-    if isinstance(value, (list, tuple)):
-        return sum(int(item) for item in value)
     return None if value is None else int(value)  # type: ignore[call-overload]
 
 

@@ -204,6 +204,12 @@ def test_other_byte_orders_and_integers_are_read(tmp_path: Path) -> None:
         archive.writestr("header.npy", header())
         archive.writestr("hyperedge_index.npy", npy(index))
     assert load_npz(file).hyperedge_index.tolist() == [[0, 1], [0, 0]]
+    second = io.BytesIO()
+    np.lib.format.write_array(second, index, version=(2, 0))
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("header.npy", header())
+        archive.writestr("hyperedge_index.npy", second.getvalue())
+    assert load_npz(file).nnz == 2
 
 
 @both

@@ -352,6 +352,7 @@ NOTES: dict[str, object] = {
     "groups no text": {"version": 1, "group_names": [1]},
     "direction": {"version": 1, "direction": 1},
     "samples": {"version": 1, "num_samples": 1},
+    "samples below zero": {"version": 1, "num_samples": 0},
     "many samples": {"version": 1, "num_samples": 10**12},
 }
 
@@ -360,7 +361,7 @@ NOTES: dict[str, object] = {
 def test_a_forged_note_is_refused(name: str) -> None:
     hif = HIF(
         [{"edge": 0, "node": 0}],
-        nodes=[{"node": 0}],
+        nodes=[{"node": 0, "attrs": {"sample": 0} if name != "samples" else {}}],
         edges=[{"edge": 0, "attrs": {"features": [1, "x"], "group": "b", "sample": -1}}],
         metadata={"hypergraph_nn": NOTES[name]},
     )
@@ -388,11 +389,16 @@ def test_what_json_cannot_hold_is_refused() -> None:
     for labelled, message in cases:
         with pytest.raises(ValueError, match=message):
             HIF.from_hypergraph(labelled)
+    eighth = h.replace(node_features=torch.ones(2, 1).to(torch.float8_e5m2))
+    with pytest.raises(ValueError, match="float8_e5m2"):
+        HIF.from_hypergraph(eighth)
     deep: Any = 1
     for _ in range(1000):
         deep = [deep]
     with pytest.raises(ValueError, match="deep"):
         HIF([], metadata={"a": deep})
+    with pytest.raises(ValueError, match=r"nodes\[0\]\.weight must be finite"):
+        HIF([], nodes=[{"node": 1, "weight": float("inf")}])
 
 
 def test_records_that_repeat_an_id() -> None:
@@ -432,7 +438,11 @@ def test_weights_that_tensors_cannot_hold() -> None:
 # ---- writing
 
 
-def test_an_old_file_survives_an_error(tmp_path: Path) -> None:
+def _disk_full(_: int) -> None:
+    raise OSError("the disk is full")
+
+
+def test_an_old_file_survives_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "h.json"
     write_hif(file, Hypergraph.from_edges([[0, 1]]))
     before = file.read_bytes()
@@ -443,6 +453,17 @@ def test_an_old_file_survives_an_error(tmp_path: Path) -> None:
         write_hif(file, bad)
     assert file.read_bytes() == before
     assert os.listdir(tmp_path) == ["h.json"]
+    with pytest.raises(ValueError, match="cannot be written"):  # too many digits
+        write_hif(file, HIF([{"edge": 10**5000, "node": 1}]))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", _disk_full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                write_hif(file, Hypergraph.from_edges([[0]]))
+    assert file.read_bytes() == before
+    assert os.listdir(tmp_path) == ["h.json"]
+    with pytest.raises(ValueError, match="`path`"):
+        write_hif("", Hypergraph.from_edges([[0, 1]]))
     with pytest.raises(FileNotFoundError, match="folder"):
         write_hif(tmp_path / "absent" / "h.json", Hypergraph.from_edges([[0, 1]]))
     with pytest.raises(IsADirectoryError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,16 @@ def test_an_absent_library_is_an_import_error(name: str, monkeypatch: pytest.Mon
     with pytest.raises(ImportError, match=r"pip install hypergraph-nn\[interop\]"):
         call()
     pyg._data_class.cache_clear()
+
+
+def test_a_library_that_is_broken_says_so_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xgi.py").write_text("import a_library_that_is_not_there")
+    monkeypatch.delitem(sys.modules, "xgi", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="a_library_that_is_not_there"):
+        io.to_xgi(H)
 
 
 def test_names_are_listed_and_sorted() -> None:

@@ -67,7 +67,10 @@ def test_directions_are_arcs() -> None:
     assert from_networkx(graph).hypergraph.direction is not None
     # Arcs both ways that differ are two pairs.
     graph.edges[1, 3]["weight"] = 5
-    graph.edges[1, 3]["array"] = graph.edges[3, 1]["array"] = np.ones(2)
+    assert from_networkx(graph).hypergraph.nnz == 4
+    graph.edges[3, 1]["weight"] = 5
+    assert from_networkx(graph).hypergraph.nnz == 3
+    graph.edges[1, 3]["array"], graph.edges[3, 1]["array"] = np.ones(2), np.ones(2)
     assert from_networkx(graph).hypergraph.nnz == 4
     empty = nx.DiGraph()
     empty.add_node("a", bipartite=0)

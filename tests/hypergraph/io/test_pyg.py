@@ -123,6 +123,9 @@ def test_what_their_class_counts_wrong_is_refused() -> None:
     assert from_pyg(wrong).num_nodes == 3  # the number is stored all the same
     good = to_hypergraph_data(Hypergraph.from_edges([[0, 1, 2], [1, 2]]))
     assert good.validate() and int(good.num_edges) == 2
+    grouped = everything().edge_subgraph(torch.tensor([3, 0, 1]))  # the last one has members
+    batched = Hypergraph.batch([everything(), grouped])
+    assert_same(from_pyg(to_hypergraph_data(batched)), batched)
     assert good.subgraph(torch.tensor([0, 1, 2])).edge_index.shape == (2, 5)
 
 
@@ -206,6 +209,10 @@ def test_pairs_drawn_in_one_direction_only_are_pairs() -> None:
         direction=h.direction[kept],
     )
     assert_same(got, expected)
+    half = _drawn_apart(h, torch.tensor([5, 0, 2]), torch.tensor([2, 4]))
+    del half["hyperedge", "contains", "node"].edge_weight
+    with pytest.raises(ValueError, match="in both relations or in neither"):
+        from_hetero(half)
 
 
 def test_neighbor_loader_samples_and_full_batches_are_exact() -> None:
