@@ -69,8 +69,8 @@ class HMPNNConv(nn.Module):
         update_dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        edge_channels = channels if edge_channels is None else edge_channels
         self.channels = check_positive_int("channels", channels)
+        edge_channels = channels if edge_channels is None else edge_channels
         self.edge_channels = check_positive_int("edge_channels", edge_channels)
         check_choice("reduce", reduce, ("mean", "sum"))
         self.reduce: MeanOrSum = reduce
