@@ -134,17 +134,17 @@ def _conv_class(name: object) -> Callable[..., nn.Module]:
         raise ValueError(
             f"`conv` must be a layer of hypergraph.nn, {', '.join(known)}; got {name!r}"
         )
-    for needed in ("in_channels", "out_channels"):
-        if needed not in _arguments(found):
-            raise ValueError(
-                f"`conv` must be made from (in_channels, out_channels), which {name} is not; "
-                "models of their own fit it, see hypergraph.models"
-            )
+    made = {"in_channels", "out_channels"} <= set(_arguments(found))
+    if not made or _arguments(found.forward)[1:2] != ["hypergraph"]:
+        raise ValueError(
+            "`conv` must be made from (in_channels, out_channels) and called with (x, hypergraph), "
+            f"which {name} is not; see hypergraph.models for a model of its own"
+        )
     return found
 
 
 def _arguments(function: Callable[..., object]) -> list[str]:
-    return list(inspect.signature(function).parameters)
+    return [name for name in inspect.signature(function).parameters if name != "self"]
 
 
 def _concatenates(layer: nn.Module) -> bool:

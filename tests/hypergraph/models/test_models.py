@@ -374,14 +374,15 @@ def test_configs_name_what_is_wrong():
 
 
 def test_conv_net_says_which_layers_fit():
-    from hypergraph.nn import HGNNConv, UniGCNIIConv
+    from hypergraph.nn import DynamicHGConv, EDHNNConv, HGNNConv, UniGCNIIConv
 
     with pytest.raises(ValueError, match=r"`conv` must be a layer of hypergraph\.nn, .*HGNNConv"):
         ConvNetConfig(2, 2, "GCNConv")
     with pytest.raises(ValueError, match="`conv` must be a layer"):
         ConvNetConfig(2, 2, "hgnn_propagate")
-    with pytest.raises(ValueError, match="which UniGCNIIConv is not"):
-        ConvNetConfig(2, 2, UniGCNIIConv)
+    for other in (UniGCNIIConv, EDHNNConv, DynamicHGConv):
+        with pytest.raises(ValueError, match=f"which {other.__name__} is not"):
+            ConvNetConfig(2, 2, other)
     assert ConvNetConfig(2, 2, HGNNConv).conv == "HGNNConv"
     net = conv_net(HGNNConv, 4, 2, hidden_channels=7, num_layers=3)
     assert [conv.out_channels for conv in net.convs] == [7, 7, 2]
