@@ -48,7 +48,7 @@ def star_expansion(
     check_choice("weight", weight, get_args(StarWeight))
     h = plain_members(hypergraph)
     node, edge = h.hyperedge_index
-    values = _values(h)
+    values = pair_values(h)
     if weight != "incidence":
         coefficient = h.weight(values.dtype)
         if weight == "mean":
@@ -93,12 +93,14 @@ def clique_expansion(
     """
     check_choice("weight", weight, get_args(CliqueWeight))
     h = plain_members(hypergraph)
-    dtype = _values(h).dtype
+    values = pair_values(h)
+    dtype = values.dtype
     coefficient = h.weight(dtype)
     if weight in ("mean", "newman"):
         degree = h.edge_degree(dtype) - (1 if weight == "newman" else 0)
         coefficient = coefficient * inverse_power(degree, -1.0)
-    edge_index, values = gram(h, coefficient, directed=True)
+    left = values * coefficient[h.hyperedge_index[1]]
+    edge_index, values = gram(h, left, values, directed=True)
     if not self_loops:
         apart = edge_index[0] != edge_index[1]
         edge_index, values = edge_index[:, apart], values[apart]
@@ -138,20 +140,19 @@ def line_graph(
     check_positive_int("s", s)
     check_choice("weight", weight, get_args(LineWeight))
     h = plain_members(hypergraph).replace(direction=None).coalesce()
-    flat = h.replace(incidence_weight=None)
-    ones = flat.hyperedge_index.new_ones(h.num_nodes).to(torch.float64)  # exact counts
-    edge_index, shared = gram(flat.dual(), ones, directed=False)
+    dual, values = h.dual(), pair_values(h)
+    counts = torch.ones_like(values, dtype=torch.float64, requires_grad=False)  # exact
+    edge_index, shared = gram(dual, counts, counts)
     keep = (edge_index[0] != edge_index[1]) & (shared >= s)
     edge_index, shared = edge_index[:, keep], shared[keep]
-    dtype = _values(h).dtype
     if weight == "product":
-        return edge_index, gram(h.dual(), ones.to(dtype), directed=False)[1][keep]
+        return edge_index, gram(dual, values, values)[1][keep]
     if weight == "jaccard":
-        sizes = flat.edge_degree(torch.float64)
+        sizes = counts.new_zeros(h.num_edges).index_add(0, h.hyperedge_index[1], counts)
         shared = shared / (sizes[edge_index[0]] + sizes[edge_index[1]] - shared)
     elif weight == "ones":
         shared = torch.ones_like(shared)
-    return edge_index, shared.to(dtype)
+    return edge_index, shared.to(values.dtype)
 
 
 def line_expansion(
@@ -196,30 +197,35 @@ def line_expansion(
     return edge_index[:, order], weight[order], pairs
 
 
-def gram(h: Hypergraph, coefficient: Tensor, directed: bool) -> tuple[Tensor, Tensor]:
-    """The entries of ``H diag(coefficient) H^T`` at all (u, v) that share a hyperedge.
+def gram(
+    h: Hypergraph,
+    left: Tensor,  # [nnz]
+    right: Tensor,  # [nnz]
+    directed: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The entries of ``A B^T``, where A and B have the pairs of H with other values.
 
     Args:
         h: without repeated pairs.
-        coefficient: [M].
-        directed: u is a member in the tail only, v in the head only.
+        left: the values of A.
+        right: the values of B.
+        directed: A has the pairs of the tail only, B those of the head only.
 
     Returns:
-        edge_index [2, E] sorted by (u, v), and the values [E].
+        The indices (u, v) [2, E] of all vertices that share a hyperedge, sorted, and the values.
     """
     node, edge = h.hyperedge_index
-    values = _values(h).to(coefficient.dtype)
     direction = h._pair_direction() if directed else torch.zeros_like(node)
     tail, head = direction <= 0, direction >= 0
-
-    def matrix(row: Tensor, column: Tensor, values: Tensor, *shape: int) -> Tensor:
-        index = torch.stack([row, column])
-        return torch.sparse_coo_tensor(index, values, shape, check_invariants=False)
-
-    sources = matrix(
-        node[tail], edge[tail], values[tail] * coefficient[edge[tail]], h.num_nodes, h.num_edges
+    sources = torch.sparse_coo_tensor(
+        h.hyperedge_index[:, tail], left[tail], (h.num_nodes, h.num_edges), check_invariants=False
     )
-    targets = matrix(edge[head], node[head], values[head], h.num_edges, h.num_nodes)
+    targets = torch.sparse_coo_tensor(
+        torch.stack([edge[head], node[head]]),
+        right[head],
+        (h.num_edges, h.num_nodes),
+        check_invariants=False,
+    )
     product = torch.sparse.mm(sources, targets).coalesce()
     return product.indices(), product.values()
 
@@ -253,7 +259,7 @@ def plain_members(hypergraph: Incidence) -> Hypergraph:
     ).coalesce()
 
 
-def _values(h: Hypergraph) -> Tensor:
+def pair_values(h: Hypergraph) -> Tensor:
     """Incidence values in a dtype that holds the weights too, at least float32."""
     dtype = h._degree_dtype(None)
     if h.hyperedge_weight is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hypergraph._checks import check_choice, check_features, check_float
 from hypergraph._numerics import inverse_power, propagation_dtype
-from hypergraph.expansion import gram, plain_members
+from hypergraph.expansion import gram, pair_values, plain_members
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence, hgnn_propagate
 
@@ -66,22 +66,24 @@ def laplacian_matrix(
     wanted = propagation_dtype(h.incidence_weight, h.hyperedge_weight)
     if dtype is not None:
         wanted = torch.promote_types(wanted, dtype)
-    per_edge = h.weight(wanted) * inverse_power(h.edge_degree(wanted), -1.0)
-    index, values = gram(h, per_edge, directed=False)
-    row, column = index
+    node, edge = h.hyperedge_index
+    values, weight = pair_values(h).to(wanted), h.weight(wanted)
+    per_edge = inverse_power(h.edge_degree(wanted), -1.0)
     degree = h.node_degree(wanted)
+    # Factors in the order of the products, so that they leave the range of numbers together.
     if kind in ("hgnn", "symmetric"):
-        root = inverse_power(degree, -0.5)
-        values = values * root[row] * root[column]
+        scaled = values * inverse_power(degree, -0.5)[node]
+        index, entries = gram(h, scaled * (weight * per_edge)[edge], scaled)
     else:
-        values = values * inverse_power(degree, -1.0)[row]
+        walk = values * weight[edge] * inverse_power(degree, -1.0)[node]
+        index, entries = gram(h, walk, values * per_edge[edge])
     shape = (h.num_nodes, h.num_nodes)
     matrix = torch.sparse_coo_tensor(
-        index, values, shape, is_coalesced=True, check_invariants=False
+        index, entries, shape, is_coalesced=True, check_invariants=False
     )
     if kind in ("symmetric", "random_walk"):
         diagonal = torch.arange(h.num_nodes, device=h.device).expand(2, -1)
-        ones = values.new_ones(h.num_nodes)
+        ones = entries.new_ones(h.num_nodes)
         identity = torch.sparse_coo_tensor(
             diagonal, ones, shape, is_coalesced=True, check_invariants=False
         )
