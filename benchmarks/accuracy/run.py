@@ -14,7 +14,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ NAMES = {
 }
 PROTOCOLS = {
     "random": "random 50/25/25 splits, test accuracy at the epoch of the best validation accuracy",
+    "full": "as random, but every training goes through 500 epochs (HGNN only)",
     "hypergcn": "HyperGCN's ten splits (20 labels per class on Cora, 23 on Citeseer, no validation "
     "set), test accuracy after the last epoch",
 }
@@ -64,8 +65,12 @@ def main() -> None:
     for protocol in options.protocols:
         for model in options.models:
             for name in options.data:
+                if protocol == "full" and model != "hgnn":
+                    continue
                 data = datasets.load(name, options.root)
                 setting = SETTINGS[model, name]
+                if protocol == "full":
+                    setting = replace(setting, config=replace(setting.config, patience=None))
                 if protocol == "hypergcn":
                     setting = hypergcn_setting(model, setting)
                 result = train_node_classifier(
@@ -74,7 +79,7 @@ def main() -> None:
                     model_options=setting.options,
                     config=setting.config,
                     runs=options.runs,
-                    splits="random" if protocol == "random" else "published",
+                    splits="published" if protocol == "hypergcn" else "random",
                     out=options.work / f"{protocol}-{model}-{name}.jsonl",
                 )
                 results.append(row(protocol, model, name, setting, result))
@@ -100,7 +105,7 @@ def row(
         "origin": setting.origin,
         "runs": result.to_json()["runs"],
     }
-    if protocol == "random":
+    if protocol != "hypergcn":
         mean, std = PUBLISHED[model, name]
         entry["published_mean"], entry["published_std"] = mean, std
         entry["reached"] = bool(entry["test_mean"] >= round(mean - std, 2))
