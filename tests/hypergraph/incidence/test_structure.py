@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from hypergraph import KNN, Dense, DynamicHGConv, FixedHypergraph, Fusion, HGNNConv, Hypergraph
+from hypergraph import (
+    KNN,
+    Dense,
+    DynamicHGConv,
+    FixedHypergraph,
+    Fusion,
+    HGNNConv,
+    Hypergraph,
+    clique_expansion,
+    laplacian_matrix,
+    line_graph,
+    star_expansion,
+)
 from hypergraph.incidence._structure import EDGE_FIELDS, NODE_FIELDS
 from tests.hypergraph.oracle import F64, dense_incidence
 
@@ -449,6 +461,7 @@ def test_groups_by_name() -> None:
     assert Hypergraph.from_groups({}, num_nodes=3).shape == (3, 0)
     sized = Hypergraph.from_groups({"a": Hypergraph.from_edges([[0]]), "b": [[3]]})
     assert sized.shape == (4, 2)
+    assert Hypergraph.from_groups({"a": [[0]], "b": []}, num_nodes=6).shape == (6, 1)
 
 
 def test_merged_batches_stay_batches_only_of_the_same_vertices() -> None:
@@ -560,7 +573,8 @@ def test_equal_sees_every_field() -> None:
         assert not h.equal(h.replace(**{name: value})), name
         assert not h.replace(**{name: value}).equal(h), name
     assert not h.equal(h.replace(group_names=("y", "x")))
-    assert not h.equal(h.replace(num_nodes=4, node_batch=torch.tensor([0, 0, 0, 0])))
+    assert not h.equal(h.replace(node_batch=torch.tensor([0, 0, 0, 0])))
+    assert not h.equal(h.replace(num_samples=3))
     assert not h.equal(h.drop_nodes([3])) and not h.equal(h.hyperedge_index) and not h.equal(None)
     assert not h.equal(h.drop_incidence_randomly(1.0))
     assert not Hypergraph.from_edges([[0, 1]]).equal(Hypergraph.from_edges([[0, 0]], 2))
@@ -888,7 +902,36 @@ def test_compiles_with_every_field() -> None:
     assert_close(compiled(x, weight), run(x, weight))  # now with sorted pairs
 
 
-def test_a_loader_collates_and_pins_nothing_by_itself() -> None:
+@pytest.mark.gpu
+def test_the_same_on_a_cuda_device() -> None:
+    h = Hypergraph.merge([full(), full().replace(node_features=None)]).replace(
+        hyperedge_features=None
+    )
+    there = h.to("cuda")
+    calls = (
+        lambda h: h.subgraph([2, 0], "shrink")[0],
+        lambda h: h.drop_edges([1]),
+        lambda h: h.drop_incidence_randomly(0.5, torch.Generator().manual_seed(0)),
+        lambda h: h.add_self_loops(),
+        lambda h: h.coalesce(),
+        lambda h: h.merge_duplicate_edges(),
+        lambda h: h.dual(),
+        lambda h: h.group("x"),
+        lambda h: h.tail(),
+        lambda h: Hypergraph.batch([h, h]).unbatch()[1],
+        lambda h: h.with_group("new", [[0, 3]]),
+    )
+    for call in calls:
+        got = call(there)
+        assert got.device.type == "cuda" and got.to("cpu").equal(call(h))
+    pinned = h.pin_memory()
+    assert pinned.hyperedge_index.is_pinned() and pinned.equal(h) and pinned.equal(there)
+    for function in (laplacian_matrix, clique_expansion, line_graph, star_expansion):
+        for one, other in zip(function(there), function(h), strict=True):
+            assert_close(one.cpu().to_dense(), other.to_dense())
+
+
+def test_a_loader_collates() -> None:
     items = [Hypergraph.from_edges([[0, 1]], size) for size in (2, 3, 4, 5)]
     loader = torch.utils.data.DataLoader(items, batch_size=2, collate_fn=Hypergraph.batch)
     assert [h.num_nodes for h in loader] == [5, 9]
