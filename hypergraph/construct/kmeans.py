@@ -177,7 +177,7 @@ def _means(points: Tensor, label: Tensor, before: Tensor) -> Tensor:
     owner, vertex = (label + first).flatten(), torch.arange(samples * size, device=points.device)
     by_cluster = segments_from(owner, vertex, samples * clusters)
     by_vertex = Segments(owner, torch.arange(samples * size + 1, device=points.device), None)
-    total = segment_matmul(points.reshape(-1, channels), None, by_cluster, by_vertex)
+    total = segment_matmul(points.flatten(0, 1), None, by_cluster, by_vertex)
     count = by_cluster.offsets.diff().view(samples, clusters, 1)
     mean = total.view(before.shape) / count.clamp_min(1).to(points.dtype)
     return torch.where(count > 0, mean, before)
