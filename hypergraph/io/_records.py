@@ -67,7 +67,7 @@ def encode(labelled: Labelled) -> Records:
     for name, records in (("node_features", nodes), ("hyperedge_features", edges)):
         values = getattr(h, name)
         if values is not None:
-            note[name] = [_name(values), *values.shape]
+            note[name] = [_name(values), values.shape[1]]
             for number, (record, row) in enumerate(zip(records, values.tolist(), strict=True)):
                 _put(record, FEATURES, row, name, number)
     if h.hyperedge_group is not None:
@@ -112,7 +112,7 @@ def decode(records: Records, dtype: torch.dtype | None) -> Labelled:
         dtype: of weights that have no note; None for PyTorch's default.
     """
     metadata = dict(records.metadata)
-    note = _checked_note(metadata.pop(NOTE, None), len(records.nodes), len(records.edges))
+    note = _checked_note(metadata.pop(NOTE, None))
     dtype = dtype or torch.get_default_dtype()
     nodes = [dict(record) for record in records.nodes]
     edges = [dict(record) for record in records.edges]
@@ -127,12 +127,12 @@ def decode(records: Records, dtype: torch.dtype | None) -> Labelled:
             fields[name] = _tensor(name, values, _DTYPES[note[name]] if name in note else dtype)
     for name, group in (("node_features", nodes), ("hyperedge_features", edges)):
         if name in note:
-            kind, *shape = note[name]
+            kind, width = note[name]
             rows = [_take(record, FEATURES, name, number) for number, record in enumerate(group)]
             for number, row in enumerate(rows):
-                if not isinstance(row, list) or len(row) != shape[1]:
-                    raise ValueError(f"`{name}`[{number}] must be a list of {shape[1]} numbers")
-            fields[name] = _tensor(name, rows, _DTYPES[kind]).reshape(shape)
+                if not isinstance(row, list) or len(row) != width:
+                    raise ValueError(f"`{name}`[{number}] must be a list of {width} numbers")
+            fields[name] = _tensor(name, rows, _DTYPES[kind]).reshape(len(rows), width)
     if "group_names" in note:
         names = {name: number for number, name in enumerate(note["group_names"])}
         found = [_take(r, GROUP, "hyperedge_group", number) for number, r in enumerate(edges)]
@@ -228,7 +228,7 @@ def _tensor(name: str, values: list[Any], dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def _checked_note(note: object, num_nodes: int, num_edges: int) -> dict[str, Any]:
+def _checked_note(note: object) -> dict[str, Any]:
     """The note as a dictionary; it comes from a file and may hold anything."""
     if note is None:
         return {}
@@ -240,18 +240,17 @@ def _checked_note(note: object, num_nodes: int, num_edges: int) -> dict[str, Any
             f"metadata[{NOTE!r}] must have version 1, got {version!r}; a newer hypergraph-nn may "
             "read it"
         )
-    sizes = {"node_features": num_nodes, "hyperedge_features": num_edges}
     for name, value in note.items():
         if name in ("hyperedge_weight", "incidence_weight", "node_weight"):
             good = isinstance(value, str) and value in _DTYPES
-        elif name in sizes:
+        elif name in ("node_features", "hyperedge_features"):
             good = (
                 isinstance(value, (list, tuple))
-                and len(value) == 3
+                and len(value) == 2
                 and isinstance(value[0], str)
                 and value[0] in _DTYPES
-                and all(type(size) is int and 0 <= size < 2**31 for size in value[1:])
-                and value[1] == sizes[name]
+                and type(value[1]) is int
+                and 0 <= value[1] < 2**31
             )
         elif name == "group_names":
             good = (

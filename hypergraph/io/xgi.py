@@ -70,7 +70,8 @@ def to_xgi(
         if direction != "tail":
             heads[edge].add(records.node_ids[node])
     graph = xgi.DiHypergraph() if directed else xgi.Hypergraph()
-    graph.add_nodes_from(records.node_ids)
+    for name in records.node_ids:
+        graph.add_node(name)  # add_nodes_from would take a tuple apart
     for name, tail, head in zip(records.edge_ids, tails, heads, strict=True):
         graph.add_edge((tail, head) if directed else tail, idx=name)
     graph.set_node_attributes(_attributes(records.node_ids, records.nodes))

@@ -77,6 +77,20 @@ def test_directions_are_arcs() -> None:
     assert from_networkx(empty).hypergraph.is_directed
 
 
+def test_a_graph_may_be_changed_on_the_way() -> None:
+    h = everything().replace(direction=None).coalesce()
+    graph = to_networkx(h)
+    graph.remove_node(4)
+    graph.remove_node(5 + 3)
+    got = from_networkx(graph).hypergraph
+    assert got.shape == (4, 3)
+    assert h.node_features is not None and got.node_features is not None
+    assert torch.equal(got.node_features, h.node_features[:4])
+    graph.add_node("new", bipartite=0)
+    with pytest.raises(ValueError, match="number 4 has no 'features'"):
+        from_networkx(graph)
+
+
 def test_graphs_of_others() -> None:
     graph = nx.davis_southern_women_graph()
     labelled = from_networkx(graph)

@@ -40,7 +40,7 @@ def test_names_and_attributes() -> None:
     h = Hypergraph.from_edges([[0, 1], [2, 1], []], num_nodes=4)
     labelled = Labelled(
         h,
-        ("a", "b", 3, "d"),
+        ("a", "b", 3, ("d", 4)),
         ("x", 0, "z"),
         ({"color": "red"}, {}, {}, {"node": 1}),
         ({}, {"idx": 2}, {}),
