@@ -1,3 +1,4 @@
+import importlib
 import io
 import json
 import os
@@ -5,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
@@ -136,3 +138,9 @@ def test_bar():
         "####",
         "####",
     ]
+
+
+def test_the_command_has_its_name(project_root):
+    project = tomllib.loads((project_root / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["hypergraph-train"].split(":")
+    assert getattr(importlib.import_module(module), function) is main
