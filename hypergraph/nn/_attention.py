@@ -53,8 +53,8 @@ def attend_to_nodes(
 def _fused(hypergraph: Hypergraph, x: Tensor, attention: Tensor, to_edges: bool) -> Tensor:
     """Never stores the [nnz, heads * C] messages.
 
-    Forward and backward at 7,500 pairs on one core: 9 instead of 37 ms with 1 head of 256
-    channels, 58 instead of 104 ms with 8 heads of 64.
+    Forward and backward at 7,500 pairs on one CPU core: 5 instead of 16 ms with 1 head of 256
+    channels, 23 instead of 26 ms with 8 heads of 64.
     """
     by_edge, by_node = hypergraph._by_edge, hypergraph._by_node
     into, back = (by_edge, by_node) if to_edges else (by_node, by_edge)
@@ -62,9 +62,10 @@ def _fused(hypergraph: Hypergraph, x: Tensor, attention: Tensor, to_edges: bool)
     x, attention = x.to(dtype), attention.to(dtype)
     heads = attention.shape[-1]
     parts = x.unflatten(-1, (heads, x.shape[-1] // heads)).unbind(-2)
+    # A head's attention in one piece: it is gathered in the order of the segments.
+    shares = attention.mT.contiguous().unbind(0)
     out = [
-        segment_matmul(part, alpha, into, back)
-        for part, alpha in zip(parts, attention.unbind(-1), strict=True)
+        segment_matmul(part, alpha, into, back) for part, alpha in zip(parts, shares, strict=True)
     ]
     return out[0] if heads == 1 else torch.cat(out, -1)
 

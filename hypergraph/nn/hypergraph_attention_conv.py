@@ -17,8 +17,9 @@ from hypergraph._checks import (
 )
 from hypergraph._numerics import inverse_power, propagation_dtype
 from hypergraph.incidence import Incidence
+from hypergraph.nn._attention import attend_to_edges, attend_to_nodes
 from hypergraph.nn.hgnn_conv import as_incidence, hgnn_propagate
-from hypergraph.nn.unignn import glorot, head_scores, weigh_heads
+from hypergraph.nn.unignn import glorot, head_scores
 
 Attention = Literal["node", "edge"]
 
@@ -220,15 +221,10 @@ class HypergraphAttentionConv(nn.Module):
             degree = degree.unsqueeze(-1)
             if self.symmetric:
                 z = z * degree
-            edges = members.reduce_to_edges(
-                weigh_heads(members.gather_nodes(z), alpha), weighted=False
-            )
+            edges = attend_to_edges(members, z, alpha)
             # One after the other: the product of both could underflow.
             edges = edges * share.unsqueeze(-1) * weight.unsqueeze(-1)
-            nodes = members.reduce_to_nodes(
-                weigh_heads(members.gather_edges(edges), alpha), weighted=False
-            )
-            return nodes * degree
+            return attend_to_nodes(members, edges, alpha) * degree
 
     def extra_repr(self) -> str:
         """Show the sizes and the kind of attention."""

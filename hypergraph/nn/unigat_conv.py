@@ -14,8 +14,9 @@ from hypergraph._checks import (
 from hypergraph._numerics import propagation_dtype
 from hypergraph.incidence import Incidence
 from hypergraph.incidence._pairs import Reduce, check_reduce
+from hypergraph.nn._attention import attend_to_nodes
 from hypergraph.nn.hgnn_conv import as_incidence
-from hypergraph.nn.unignn import glorot, head_scores, normalize_rows, weigh_heads
+from hypergraph.nn.unignn import glorot, head_scores, normalize_rows
 
 
 class UniGATConv(nn.Module):
@@ -123,8 +124,7 @@ class UniGATConv(nn.Module):
                 scores = scores + members.gather_nodes(head_scores(features, self.att_v))
             alpha = members.incidence_softmax(F.leaky_relu(scores, self.negative_slope), "edges")
             alpha = F.dropout(alpha, self.dropout, self.training)
-            messages = weigh_heads(members.gather_edges(edges), alpha)
-            out = members.reduce_to_nodes(messages, weighted=False)
+            out = attend_to_nodes(members, edges, alpha)
             if self.use_norm:
                 out = normalize_rows(out)
             if self.skip_sum:

@@ -87,12 +87,6 @@ def head_scores(x: Tensor, attention: Tensor) -> Tensor:
     return (x.unflatten(-1, attention.shape) * attention).sum(-1)
 
 
-def weigh_heads(x: Tensor, alpha: Tensor) -> Tensor:
-    """Multiply each head's channels by its attention: [..., heads * C] and [..., heads]."""
-    heads = alpha.shape[-1]
-    return (x.unflatten(-1, (heads, x.shape[-1] // heads)) * alpha.unsqueeze(-1)).flatten(-2)
-
-
 def glorot(parameter: Tensor, fans: int) -> None:
     """Draw from Glorot's uniform distribution for ``fans`` = fan_in + fan_out."""
     bound = (6 / fans) ** 0.5
