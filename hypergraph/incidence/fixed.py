@@ -71,5 +71,12 @@ class FixedHypergraph(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        self.hypergraph = self.hypergraph._map(fn)
+
+        def convert(tensor: Tensor) -> Tensor:
+            out: Tensor = fn(tensor)
+            if out.is_floating_point() == tensor.is_floating_point():
+                return out
+            return out.to(tensor.dtype)  # module.type(...) would make numbers of indices
+
+        self.hypergraph = self.hypergraph._map(convert)
         return self

@@ -871,6 +871,9 @@ def test_a_hypergraph_in_a_module_leaves_state_dict_alone() -> None:
         double = model.double()
         assert_close(double(x.double()), expected.double(), rtol=1e-5, atol=1e-6)
     assert model.h.hypergraph.dtype == F64  # the plain attribute of the first stays as it was
+    single = copy.deepcopy(model).type(torch.float32).h.hypergraph
+    assert single.dtype == torch.float32 and single.hyperedge_index.dtype == torch.int64
+    assert single.direction.dtype == torch.int8
     assert model.to("meta").h.hypergraph.device.type == "meta"
     assert "FixedHypergraph(Hypergraph(num_nodes=4" in repr(model.h).replace("\n  ", "")
 
