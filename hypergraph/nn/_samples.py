@@ -72,8 +72,15 @@ class Samples:
         return values.index_select(0, self.index)
 
     def present(self) -> Tensor | None:
-        """[rows] which rows have a multiplicity above 0; None for all."""
-        return None if self.weight is None else self.weight > 0
+        """[rows] which rows have a multiplicity above 0; None for all.
+
+        Not those of a sample whose multiplicities add up to no more than the smallest normal
+        number: it has no mean.
+        """
+        if self.weight is None:
+            return None
+        total = self.weight.new_zeros(self.count).index_add(0, self.index, self.weight)
+        return (self.weight > 0) & (total > torch.finfo(total.dtype).tiny)[self.index]
 
 
 def _count(batch: Tensor, num_samples: int | None) -> int:
