@@ -53,6 +53,7 @@ from hypergraph.nn import (
     AllDeepSetsConv,
     AllSetTransformerConv,
     AttentionPool,
+    DHGNNConv,
     DynamicHGConv,
     EDHNNConv,
     EDHNNJumpLinkConv,
@@ -83,6 +84,7 @@ from hypergraph.nn import (
     ViHGNNConv,
     extreme_members,
     hgnn_propagate,
+    sample_members,
     unigcn_propagate,
 )
 
@@ -96,6 +98,7 @@ __all__ = [
     "Concat",
     "Construction",
     "CrossCorrelation",
+    "DHGNNConv",
     "Dense",
     "DynamicHGConv",
     "EDHNNConv",
@@ -152,6 +155,7 @@ __all__ = [
     "line_expansion",
     "line_graph",
     "part_shares",
+    "sample_members",
     "star_expansion",
     "unigcn_propagate",
 ]

@@ -2,6 +2,7 @@
 
 from hypergraph.nn.all_deep_sets import AllDeepSetsConv
 from hypergraph.nn.all_set_transformer import AllSetTransformerConv
+from hypergraph.nn.dhgnn_conv import DHGNNConv, sample_members
 from hypergraph.nn.dynamic_hg_conv import DynamicHGConv
 from hypergraph.nn.ed_hnn import EDHNNConv, EDHNNJumpLinkConv, EDHNNMeanDegConv
 from hypergraph.nn.hgnn_conv import HGNNConv, hgnn_propagate
@@ -34,6 +35,7 @@ __all__ = [
     "AllDeepSetsConv",
     "AllSetTransformerConv",
     "AttentionPool",
+    "DHGNNConv",
     "DynamicHGConv",
     "EDHNNConv",
     "EDHNNJumpLinkConv",
@@ -64,5 +66,6 @@ __all__ = [
     "ViHGNNConv",
     "extreme_members",
     "hgnn_propagate",
+    "sample_members",
     "unigcn_propagate",
 ]
