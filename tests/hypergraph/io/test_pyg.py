@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,3 +254,34 @@ def test_neighbor_loader_samples_and_full_batches_are_exact() -> None:
         assert bool((part.to_dense() <= dense[nodes][:, edges] + 1e-6).all())
         assert 0 < part.nnz
         assert torch.equal(part.weight(), h.weight()[edges])
+
+
+def test_their_partition_holds_every_pair_and_feature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With parts drawn at random where METIS, which is not everywhere, would choose better."""
+    from torch_geometric.distributed import LocalFeatureStore, LocalGraphStore, Partitioner
+    from torch_geometric.loader.cluster import ClusterData
+
+    monkeypatch.setattr(
+        ClusterData, "_metis", lambda self, _, size: torch.randint(0, self.num_parts, (size,))
+    )
+    index = torch.stack([torch.randint(0, 20, (60,)), torch.randint(0, 9, (60,))])
+    x, y = torch.randn(20, 4), torch.randn(9, 4)
+    h = Hypergraph(index, 20, 9, node_features=x, hyperedge_features=y)
+    root = str(tmp_path / "parts")
+    Partitioner(to_hetero(h), num_parts=2, root=root).generate_partition()
+    pairs: dict[str, list[tuple[int, int]]] = {"in": [], "contains": []}
+    for rank in range(2):
+        graph = LocalGraphStore.from_partition(root, rank)
+        for attr in graph.get_all_edge_attrs():
+            row, column = graph.get_edge_index(attr)
+            found = zip(row.tolist(), column.tolist(), strict=True)
+            forward = attr.edge_type[1] == "in"
+            pairs[attr.edge_type[1]] += [(a, b) if forward else (b, a) for a, b in found]
+        features = LocalFeatureStore.from_partition(root, rank)
+        for name, expected, first in (("node", x, 0), ("hyperedge", y, 20)):
+            numbers = features.get_global_id(name) - first
+            assert torch.equal(features.get_tensor(name, "x"), expected[numbers])
+    given_pairs = sorted(map(tuple, h.hyperedge_index.t().tolist()))
+    assert sorted(pairs["in"]) == sorted(pairs["contains"]) == given_pairs
