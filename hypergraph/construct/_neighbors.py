@@ -163,7 +163,7 @@ class NeighborConstruction(Construction):
             norms = points.square().sum(-1)
             squared = norms.view(near.nearest.shape[:-1]).unsqueeze(-1) + norms[index] - 2 * dots
         itself = torch.zeros_like(squared, dtype=torch.bool)
-        itself[..., 0] = True
+        itself[..., :1] = True
         return torch.where(itself, 0, squared.clamp_min(0))
 
 

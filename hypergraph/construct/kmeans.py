@@ -171,7 +171,7 @@ class KMeans(Construction):
 
 def _means(points: Tensor, label: Tensor, before: Tensor) -> Tensor:
     """[B, M, C] mean of every cluster's vertices; the place before where it has none."""
-    samples, size, channels = points.shape
+    samples, size = points.shape[:2]
     clusters = before.shape[1]
     first = torch.arange(samples, device=points.device)[:, None] * clusters
     owner, vertex = (label + first).flatten(), torch.arange(samples * size, device=points.device)
