@@ -1,5 +1,4 @@
-"""DHGNN's layer has parameters for the slots of a member list, so it cannot be a ``LayerCase``: the
-same laws are held here, for tables."""
+"""What tables add to the laws of all layers: masks, weights of every kind, samples, misuse."""
 
 from __future__ import annotations
 
@@ -23,7 +22,8 @@ from hypergraph import (
     NeighborTable,
     sample_members,
 )
-from tests.hypergraph.generated import F64, LEAST_HITS, inverse
+from tests.hypergraph.generated import F64, LEAST_HITS
+from tests.hypergraph.nn.definitions.dhgnn import define
 
 K = (3, 2)
 
@@ -31,33 +31,6 @@ K = (3, 2)
 def made(k: tuple[int, ...] = K, dtype: torch.dtype = F64) -> DHGNNConv:
     torch.manual_seed(7)
     return DHGNNConv(4, 6, k=k).to(dtype).eval()
-
-
-def softmax(scores: Tensor, weight: Tensor) -> Tensor:
-    scores = scores.masked_fill(weight <= 0, -torch.inf)
-    highest = scores.amax(-1, keepdim=True).nan_to_num(neginf=0)
-    powers = (scores - highest).exp() * weight
-    return powers * inverse(powers.sum(-1, keepdim=True))
-
-
-def define(layer: DHGNNConv, x: Tensor, tables: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """x [G, N, C]; per kind of hyperedge index [G, N, k], incidence h [G, N, k], w [G, N]."""
-    edges, weights = [], []
-    for conv, (index, h, w) in zip(layer.vertex_convs, tables, strict=True):
-        k = index.shape[-1]
-        graphs = torch.arange(x.shape[0])[:, None, None]
-        members = x[graphs, index]  # [G, N, k, C]
-        matrices = conv.multiplier.weight.view(k, k, -1)
-        scores = torch.einsum("gnjc,jlc->gnjl", members, matrices)
-        scores = scores + conv.multiplier.bias.view(k, k)
-        transform = softmax(scores, h.unsqueeze(-2).expand_as(scores))
-        mixed = transform @ members
-        y = torch.einsum("j,gnj,gnjc->gnc", conv.mix.weight[0], h, mixed) + conv.mix.bias
-        edges.append(y)
-        weights.append(w * (h.sum(-1) > torch.finfo(F64).tiny))
-    y, w = torch.stack(edges, -2), torch.stack(weights, -1)
-    alpha = softmax(layer.edge_scores(y)[..., 0], w)
-    return layer.theta((alpha[..., None] * y).sum(-2))
 
 
 def random_tables(
