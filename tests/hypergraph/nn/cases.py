@@ -40,6 +40,9 @@ class LayerCase:
     """out(a x + b y) = a out(x) + b out(y) once biases are zero."""
     no_gradcheck: str = ""
     """Why the gradient is not the derivative of the value, as where a paper detaches a factor."""
+    thread_tolerance: float = 1e-6
+    """How far an output may differ between 1 and 2 threads, of the largest value; more where
+    BatchNorm, which alone differs by 1e-6 there, is followed by further layers."""
 
 
 def _collect() -> list[LayerCase]:

@@ -79,7 +79,10 @@ def test_two_threads_agree_with_one(
     for name, tensor in one.items():
         if name.startswith(f"{case.name}/"):
             scale = tensor.abs().max().item() if tensor.numel() else 0.0
-            assert_close(two[name], tensor, rtol=0, atol=1e-6 * max(scale, 1e-30), msg=name)
+            # A gradient of a parameter is a sum of 1,500 terms of either sign, which two threads
+            # split otherwise than one.
+            tolerance = case.thread_tolerance * (1 if name.endswith("/output") else 10)
+            assert_close(two[name], tensor, rtol=0, atol=tolerance * max(scale, 1e-30), msg=name)
 
 
 def test_our_reductions_are_bit_equal_for_any_number_of_threads() -> None:

@@ -86,6 +86,7 @@ CASES = [
         "EDHNNConv 3 layers, bn, sum",
         lambda: EDHNNConv(4, 5, 1, 3, 1, alpha=0.2, reduce="sum", norm="bn"),
         _ed_hnn,
+        thread_tolerance=1e-4,
         call=_call(5),
     ),
     LayerCase(
