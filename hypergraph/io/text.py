@@ -205,11 +205,9 @@ def read_pairs(
     header = _header(path, text, ("num_nodes", "num_edges", "columns"))
     if columns is None:
         columns = header.get("columns", "node,edge").split(",")
-    for required in ("node", "edge"):
-        if list(columns).count(required) != 1:
-            raise ValueError(f"`columns` must hold {required!r} once, got {list(columns)}")
-    if any(name not in _COLUMNS for name in columns):
-        raise ValueError(f"`columns` must be among {', '.join(_COLUMNS)}, got {list(columns)}")
+        _check_columns(f"{path}, line 1: ", columns)
+    else:
+        _check_columns("", columns)
     nodes, edges = _Numbers(names, base), _Numbers(names, base)
     index: list[tuple[int, int]] = []
     weights: list[float] = []
@@ -317,6 +315,15 @@ def _labelled(
         return Labelled(h, node_ids, edge_ids)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _check_columns(place: str, columns: Sequence[str]) -> None:
+    used = [name for name in columns if name != "-"]
+    if not {"node", "edge"} <= set(used) <= set(_COLUMNS) or len(set(used)) < len(used):
+        raise ValueError(
+            f"{place}`columns` must hold 'node' and 'edge', and may hold 'weight', 'direction' and "
+            f"'-', got {list(columns)}"
+        )
 
 
 def _check_options(names: bool, separator: str | None, base: int) -> None:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -332,6 +333,30 @@ def test_broken_bytes_are_one_clear_error(tmp_path: Path) -> None:
     with_mark = tmp_path / "mark.json"
     with_mark.write_bytes(b"\xef\xbb\xbf" + b'{"incidences": []}')
     assert read_hif(with_mark) == HIF([])
+
+
+def test_changed_files_are_read_or_refused(tmp_path: Path) -> None:
+    """Bytes changed, cut out and put in: a result or a ValueError, nothing else."""
+    random = Random(0)
+    file = tmp_path / "h.json"
+    write_hif(file, Hypergraph.batch([everything(), everything()]))
+    contents = [file.read_bytes(), json.dumps(DOCUMENT).encode()]
+    refused = 0
+    for turn in range(400):
+        content = bytearray(contents[turn % 2])
+        place = random.randrange(len(content))
+        if turn % 3 == 0:
+            content[place] = random.choice(b'0123456789eE.-"{}[]:,ntf \xff')
+        elif turn % 3 == 1:
+            del content[place : place + random.choice([1, 1, 20])]
+        else:
+            content[place:place] = random.choice([b"-1", b"1e308", b"null", b"9" * 20, b"{}"])
+        file.write_bytes(content)
+        try:
+            read_hif(file).labelled()
+        except ValueError:
+            refused += 1
+    assert 50 < refused < 400
 
 
 NOTES: dict[str, object] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -154,7 +155,12 @@ def test_broken_pairs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="UTF-8"):
         read_pairs(file)
     file.write_text("")
-    for columns in (("node",), ("node", "edge", "colour"), ("node", "edge", "edge")):
+    for columns in (
+        ("node",),
+        ("node", "edge", "colour"),
+        ("node", "edge", "edge"),
+        ("node", "edge", "weight", "weight"),
+    ):
         with pytest.raises(ValueError, match="`columns`"):
             read_pairs(file, columns=columns)
     with pytest.raises(ValueError, match="`separator`"):
@@ -193,3 +199,34 @@ def test_what_a_list_cannot_hold_is_named_and_refused(tmp_path: Path) -> None:
     write_pairs(file, everything(), lossy=True)
     dense = everything().to_dense()
     assert torch.equal(read_pairs(file).hypergraph.to_dense(), dense)
+
+
+def test_changed_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
+    """Bytes changed, cut out and put in: a result or a ValueError with the path, nothing else."""
+    random = Random(0)
+    file = tmp_path / "h.txt"
+    write_pairs(file, everything(), lossy=True)
+    pairs = file.read_bytes()
+    write_hyperedges(file, everything(), lossy=True)
+    hyperedges = file.read_bytes()
+    refused = 0
+    for turn in range(400):
+        content = bytearray(pairs if turn % 2 else hyperedges)
+        place = random.randrange(len(content))
+        if turn % 3 == 0:
+            content[place] = random.randrange(256)
+        elif turn % 3 == 1:
+            del content[place : place + random.choice([1, 20])]
+        else:
+            content[place:place] = random.choice([b"-1", b"9" * 20, b'"', b"\n", b"#", b"nan"])
+        file.write_bytes(content)
+        separator = random.choice([None, None, ","])
+        try:
+            if turn % 2:
+                read_pairs(file, separator=separator)
+            else:
+                read_hyperedges(file, separator=separator, names=random.random() < 0.5)
+        except ValueError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert 50 < refused < 400
