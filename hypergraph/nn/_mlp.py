@@ -87,10 +87,21 @@ class MLP(nn.Module):
 
 
 class RowBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over the rows of [..., C]."""
+    """BatchNorm over the rows of [..., C].
+
+    Fewer than two rows have no variance: in training they are normalised with the running
+    statistics and leave those as they are (``nn.BatchNorm1d`` raises).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, -2)).view(x.shape)
+        """Normalise the rows of x."""
+        rows = x.flatten(0, -2)
+        if self.training and rows.shape[0] < 2:
+            mean, var = self.running_mean, self.running_var
+            rows = functional.batch_norm(rows, mean, var, self.weight, self.bias, eps=self.eps)
+        else:
+            rows = super().forward(rows)
+        return rows.view(x.shape)
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:

@@ -41,7 +41,8 @@ class HMPNNConv(nn.Module):
 
     AGG takes h_ve as a multiplicity, towards vertices w_e h_ve. An isolated vertex has q_v = 0 and
     an empty hyperedge r_e = 0; both keep their own features. In evaluation any incidence operator
-    serves; adjacency dropout needs one with members.
+    serves; adjacency dropout needs one with members. A batch norm in training with fewer than two
+    rows, as of a single hyperedge, uses its running statistics.
 
     Args:
         channels: channels of the vertices.

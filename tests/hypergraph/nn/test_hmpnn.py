@@ -153,6 +153,17 @@ def test_batch_norms_learn_in_training_and_rest_in_evaluation() -> None:
     assert torch.equal(layer.norm_v.running_mean, before)
 
 
+@pytest.mark.parametrize("edges", [0, 1])
+def test_training_with_a_single_hyperedge_or_none(edges: int) -> None:
+    """A variance of fewer than two rows does not exist; torch's own norm raises."""
+    layer, h = HMPNNConv(4), Hypergraph.from_edges([[0, 1]] * edges, 3)
+    y = torch.randn(edges, 4)
+    assert layer(torch.randn(3, 4), h, y)[1].shape == (edges, 4)
+    assert layer.norm_e.running_mean is not None
+    assert torch.equal(layer.norm_e.running_mean, torch.zeros(4))
+    assert torch.equal(layer.norm_e(y), layer.norm_e.eval()(y))
+
+
 def test_training_with_one_hypergraph_per_sample() -> None:
     table = NeighborTable(torch.randint(0, 6, (2, 3, 4)), 6)
     layer = HMPNNConv(4)
