@@ -12,8 +12,9 @@ from hypergraph._checks import (
     is_eager,
 )
 from hypergraph._numerics import inverse_power, propagation_dtype
-from hypergraph.incidence import Incidence, MemberIncidence
+from hypergraph.incidence import Hypergraph, Incidence, MemberIncidence
 from hypergraph.nn.hgnn_conv import as_incidence
+from hypergraph_kernels import Segments, segment_matmul, segments_from
 
 
 class HyperGCNConv(nn.Module):
@@ -228,7 +229,15 @@ class _Union:
             edge = (edge + self.sample_numbers * members.num_edges).flatten()
             value = None if value is None else value.repeat(self.samples)
         self.node, self.edge, self.value = node, edge, value
+        self.single = members if isinstance(members, Hypergraph) and x.dim() == 2 else None
         self.present = torch.ones_like(node, dtype=torch.bool) if value is None else value > 0
+
+    def segments(self) -> tuple[Segments, Segments]:
+        """The pairs grouped by hyperedge and by vertex; a hypergraph has kept them."""
+        if self.single is not None:
+            return self.single._by_edge, self.single._by_node
+        by_edge = segments_from(self.edge, self.node, self.num_edges)
+        return by_edge, segments_from(self.node, self.edge, self.num_nodes)
 
     def largest(self, scores: Tensor) -> Tensor:
         """[num_edges] largest score of a hyperedge's members, -infinity without members."""
@@ -282,14 +291,15 @@ def _propagate(z: Tensor, members: MemberIncidence, extremes: Tensor, mediators:
         x_i, x_j = x[i], x[j]
         to_i, to_j = x_j, x_i
         if mediators:
-            messages = h.unsqueeze(-1) * x[pairs.node]
-            middle = x_i.new_zeros(x_i.shape).index_add(0, pairs.edge, messages)
+            by_edge, by_node = pairs.segments()
+            middle = segment_matmul(x[:nodes], h, by_edge, by_node)
             to_i, to_j = x_j + middle, x_i + middle
         out = x.index_add(0, i, edge_weight.unsqueeze(-1) * to_i)
         out = out.index_add(0, j, edge_weight.unsqueeze(-1) * to_j)
+        out = out[:nodes]
         if mediators:
-            out = out.index_add(0, pairs.node, spoke.unsqueeze(-1) * (x_i + x_j)[pairs.edge])
-        return (out * root)[:nodes].view(z.shape).to(z.dtype)
+            out = out + segment_matmul(x_i + x_j, spoke, by_node, by_edge)
+        return (out * root[:nodes]).view(z.shape).to(z.dtype)
 
 
 def _checked_extremes(extremes: object, x: Tensor, members: MemberIncidence) -> Tensor:
