@@ -43,7 +43,7 @@ SOFT_CASES: dict[str, Build] = {
     "knn scales": lambda **kind: KNN([2, 4], "euclidean", 3.0, **SOFT, **kind),
     "ball cosine": lambda **kind: EpsilonBall(0.8, "cosine", **SOFT, **kind),
     "ball euclidean": lambda **kind: EpsilonBall(2.0, **SOFT, **kind),
-    "kmeans": lambda **kind: KMeans(4, 2, **SOFT, **kind),
+    "kmeans": lambda **kind: KMeans(4, 2, 4, **SOFT, **kind),
     "kmeans farthest": lambda **kind: KMeans(3, start="farthest", **SOFT, **kind),
     "fuzzy": lambda **kind: FuzzyCMeans(3, max_iterations=4, **MEMBERSHIP, **kind),
     "fuzzy farthest": lambda **kind: FuzzyCMeans(3, 1.7, start="farthest", **MEMBERSHIP, **kind),
@@ -273,12 +273,13 @@ COMPILED += ["khop", "windows", "attributes", "fusion", "straight_through knn eu
 COMPILED += ["straight_through kmeans", "straight_through fuzzy", "differentiable ball cosine"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILED)
-def test_compiles_as_one_graph(name: str) -> None:
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+def test_compiles_as_one_graph(name: str, backend: str) -> None:
+    torch._dynamo.reset()  # every case compiles the same layer
     torch.manual_seed(3)
     layer = DynamicHGConv(C, 3, construction=CASES[name]()).to(F64)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
     x = torch.randn(2, N, C, dtype=F64, requires_grad=True)
     got, expected = compiled(x), layer(x)
     assert_close(got, expected)
