@@ -21,8 +21,8 @@ class Labelled:
 
     Attributes:
         hypergraph: structure, weights, features, groups and directions.
-        node_ids: N different hashable names; default 0 ... N - 1.
-        edge_ids: M different hashable names; default 0 ... M - 1.
+        node_ids: N different hashable names; default ``range(N)``.
+        edge_ids: M different hashable names; default ``range(M)``.
         node_attrs: N dictionaries of whatever has no place in ``hypergraph``; or none at all.
         edge_attrs: M dictionaries, or none at all.
         incidence_attrs: nnz dictionaries, in the order of ``hypergraph.hyperedge_index``, or none.
@@ -54,13 +54,16 @@ class Labelled:
     def __post_init__(self) -> None:
         h = check_hypergraph(self.hypergraph)
         for name, size in (("node", h.num_nodes), ("edge", h.num_edges)):
-            ids = tuple(getattr(self, f"{name}_ids")) or tuple(range(size))
+            ids: Sequence[Hashable] = getattr(self, f"{name}_ids")
+            # Numbers stay a range: a file may claim more vertices than fit into memory.
+            if not isinstance(ids, range):
+                ids = tuple(ids) or range(size)
+            object.__setattr__(self, f"{name}_ids", ids)
             if len(ids) != size:
                 raise ValueError(f"`{name}_ids` must hold {size} names, got {len(ids)}")
-            if len(set(ids)) != size:
+            if not isinstance(ids, range) and len(set(ids)) != size:
                 twice = next(name for name, count in Counter(ids).items() if count > 1)
                 raise ValueError(f"`{name}_ids` must hold different names, got {twice!r} twice")
-            object.__setattr__(self, f"{name}_ids", ids)
         sizes = {"node": h.num_nodes, "edge": h.num_edges, "incidence": h.nnz}
         for name, size in sizes.items():
             attrs = tuple(getattr(self, f"{name}_attrs"))

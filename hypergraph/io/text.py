@@ -26,7 +26,6 @@ class _Numbers:
     def __init__(self, names: bool, base: int) -> None:
         self.names, self.base = names, base
         self.found: dict[Hashable, int] = {}
-        self.size = 0
 
     def of(self, token: str, place: str) -> int:
         if self.names:
@@ -40,11 +39,13 @@ class _Numbers:
                     "pass names=True for names"
                 )
             number = int(token) - self.base
-        self.size = max(self.size, number + 1)
         return number
 
-    def ids(self) -> tuple[Hashable, ...]:
-        return tuple(self.found) if self.names else ()
+    def ids(self, size: int) -> Sequence[Hashable]:
+        """Names by number; what is in no pair has no name in the file."""
+        if not self.names:
+            return range(size)
+        return (*self.found, *(f"unnamed {n}" for n in range(len(self.found), size)))
 
 
 def read_hyperedges(
@@ -307,12 +308,8 @@ def _labelled(
     num_edges = header.get("num_edges") if num_edges is None else num_edges
     try:
         h = Hypergraph(pairs, num_nodes, num_edges, **fields)
-        node_ids, edge_ids = nodes.ids(), () if edges is None else edges.ids()
-        # What is in no pair has no name in the file.
-        node_ids += tuple(f"unnamed {n}" for n in range(len(node_ids), h.num_nodes) if nodes.names)
-        if edges is not None and edges.names:
-            edge_ids += tuple(f"unnamed {n}" for n in range(len(edge_ids), h.num_edges))
-        return Labelled(h, node_ids, edge_ids)
+        edge_ids = range(h.num_edges) if edges is None else edges.ids(h.num_edges)
+        return Labelled(h, nodes.ids(h.num_nodes), edge_ids)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -416,7 +413,7 @@ def _token(value: object, separator: str | None) -> str:
 
 
 def _has_names(ids: Sequence[Hashable]) -> bool:
-    return tuple(ids) != tuple(range(len(ids)))
+    return not isinstance(ids, range) and tuple(ids) != tuple(range(len(ids)))
 
 
 def _lost_labels(labelled: Labelled) -> list[str]:

@@ -16,7 +16,7 @@ from hypergraph.io import Labelled
 def test_defaults_are_numbers() -> None:
     h = Hypergraph.from_edges([[0, 1], []], num_nodes=3)
     labelled = Labelled(h, edge_attrs=[{}, {}])
-    assert labelled.node_ids == (0, 1, 2) and labelled.edge_ids == (0, 1)
+    assert labelled.node_ids == range(3) and labelled.edge_ids == range(2)
     assert labelled.edge_attrs == ()
     assert repr(labelled) == f"Labelled({h!r})"
     named = Labelled(h, "abc", ["x", "y"], metadata={"a": 1}, network_type="directed")

@@ -26,7 +26,7 @@ def test_hyperedges_come_back(h: Hypergraph, separator: str | None, tmp_path: Pa
     write_hyperedges(tmp_path / "h.txt", h, separator=separator)
     got = read_hyperedges(tmp_path / "h.txt", separator=separator)
     assert_same(got.hypergraph, h, ordered=False)
-    assert got.node_ids == tuple(range(h.num_nodes))
+    assert got.node_ids == range(h.num_nodes)
 
 
 @reused
@@ -82,6 +82,11 @@ def test_files_of_others(tmp_path: Path) -> None:
     packed = tmp_path / "h.txt.gz"
     packed.write_bytes(gzip.compress(b"0 1\n2"))
     assert read_hyperedges(packed).hypergraph.to_dense().sum(0).tolist() == [2, 1]
+
+    file.write_text(
+        "# hypergraph-nn num_nodes=900000000000000000 num_edges=1\n0 800000000000000000\n"
+    )
+    assert read_hyperedges(file).hypergraph.num_nodes == 9 * 10**17  # claimed, never allocated
 
     table = tmp_path / "pairs.csv"
     table.write_text('paper,when,author,share\n"a, b",1999,Ada,0.5\n"a, b",,Bob,2\n\n')
