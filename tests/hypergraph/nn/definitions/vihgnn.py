@@ -9,7 +9,11 @@ from tests.hypergraph.nn.cases import LayerCase
 
 
 def used(layer: ViHGNNConv) -> ViHGNNConv:
-    """With values that training would leave: statistics, eps and biases that are not trivial."""
+    """With values that training would leave: statistics, eps and biases that are not trivial.
+
+    Normalised by the stored statistics: those of a batch are PyTorch's to get right (test_vihgnn.py
+    compares with it), and gradients through them cancel to rounding.
+    """
     with torch.no_grad():
         layer.eps.fill_(0.3)
         for block in (layer.edge_mlp, layer.node_mlp):
@@ -18,6 +22,7 @@ def used(layer: ViHGNNConv) -> ViHGNNConv:
             if block.norm is not None:
                 block.norm.running_mean.normal_()
                 block.norm.running_var.uniform_(0.5, 2)
+                block.norm.eval()
     return layer
 
 
