@@ -140,8 +140,8 @@ class AllSetTransformerConv(nn.Module):
     Chien et al., You are AllSet: A Multiset Function Framework for Hypergraph Neural Networks (ICLR
     2022, https://arxiv.org/abs/2106.13264), Eqs. 7 and 8 (``PMA`` lists where the official code
     differs from them; this is the official code). The ReLU and dropout after the layer are left to
-    the caller, as for every layer here. Published defaults: 1 head in the command (up to 8 in its
-    scripts), 2 linear maps in rFF, dropout 0.5, self-loops added to the hypergraph.
+    the caller, as for every layer here. Published defaults: 1 head, 2 linear maps in rFF, dropout
+    0.5, and self-loops added to the hypergraph.
 
     The softmax takes an incidence value as a multiplicity, and w_e h_ve in its place where
     hyperedges go into vertices. An isolated vertex comes out as a learned constant, the same for

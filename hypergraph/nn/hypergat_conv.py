@@ -38,9 +38,8 @@ class HyperGATConv(nn.Module):
         x'_v     = sum over e of beta_ve f_e
 
     Ding et al., Be More with Less: Hypergraph Attention Networks for Inductive Text Classification
-    (EMNLP 2020, https://aclanthology.org/2020.emnlp-main.399), the node-level and edge-level
-    attention of its section 3, and the released code, which differs as shown. The activation after
-    the layer (ReLU or, in the code, ELU except at the end) is left to the caller. Dropout is where
+    (EMNLP 2020, https://aclanthology.org/2020.emnlp-main.399), its node-level and edge-level
+    attention, and the released code, which differs as shown. The activation after the layer (ReLU or, in the code, ELU except at the end) is left to the caller. Dropout is where
     the code has it: of the scores, before the softmax, and of f_e.
 
     In the paper's form the term ``W_1 x_v`` of beta is the same for all hyperedges of v and cancels

@@ -157,6 +157,15 @@ def test_features_may_be_sparse_rows() -> None:
     assert_close(layer(sparse_rows(x), small()), layer(x, small()))
 
 
+@pytest.mark.parametrize("make", [AllSetTransformerConv, AllDeepSetsConv])
+def test_reset_draws_anew(make) -> None:
+    layer = make(3, 4)
+    before = {n: p.clone() for n, p in layer.named_parameters() if p.dim() == 2}
+    layer.reset_parameters()
+    for name, parameter in layer.named_parameters():
+        assert name not in before or not torch.equal(parameter, before[name]), name
+
+
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("to_edges", [True, False])
 def test_the_fused_sum_is_the_sum_over_pairs(heads: int, to_edges: bool) -> None:

@@ -173,6 +173,17 @@ def test_training_with_one_hypergraph_per_sample() -> None:
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_reset_draws_anew_and_forgets_statistics() -> None:
+    layer = trained(4)
+    before = layer.theta_v.weight.clone(), layer.theta_e.weight.clone()
+    layer.reset_parameters()
+    assert not torch.equal(layer.theta_v.weight, before[0])
+    assert not torch.equal(layer.theta_e.weight, before[1])
+    assert layer.norm_e.running_mean is not None and layer.norm_v.running_var is not None
+    assert torch.equal(layer.norm_e.running_mean, torch.zeros(4))
+    assert torch.equal(layer.norm_v.running_var, torch.ones(4))
+
+
 def test_adjacency_dropout_needs_members() -> None:
     low_rank, x = LowRank(torch.rand(5, 2), torch.rand(3, 2)), torch.randn(5, 4)
     layer = HMPNNConv(4)

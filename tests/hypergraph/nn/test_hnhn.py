@@ -121,6 +121,14 @@ def test_ones_stay_ones() -> None:
     assert_close(layer(torch.ones(4, 1), h), torch.ones(4, 1))
 
 
+def test_reset_draws_anew() -> None:
+    layer = HNHNConv(3, 4)
+    before = layer.theta_v.weight.clone(), layer.theta_e.weight.clone()
+    layer.reset_parameters()
+    assert not torch.equal(layer.theta_v.weight, before[0])
+    assert not torch.equal(layer.theta_e.weight, before[1])
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
