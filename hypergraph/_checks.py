@@ -123,7 +123,7 @@ def check_features(x: object, channels: int | None = None) -> Tensor:
 
 
 def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
-    """Return ``tensor`` if it is floating point, of the shape of ``x`` and beside it."""
+    """Return ``tensor`` if it has the shape, device and (autocast apart) dtype of ``x``."""
     tensor = check_float(name, tensor)
     if tensor.shape != x.shape:
         raise ValueError(
@@ -133,6 +133,11 @@ def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
         raise ValueError(
             f"`{name}` must be on the device of `x`, {x.device}, got {tensor.device}; "
             "move it with .to(x.device)"
+        )
+    if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(
+            f"`{name}` must have the dtype of `x`, {x.dtype}, got {tensor.dtype}; "
+            "convert one of them with .to()"
         )
     return tensor
 

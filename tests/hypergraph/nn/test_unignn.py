@@ -320,6 +320,7 @@ def test_topomodelx_sums_members_in_unigcnii(golden: Golden) -> None:
     [
         (lambda c, x, h: c(x, x[:, :2], h), ValueError, "`x0` must have the shape of `x`"),
         (lambda c, x, h: c(x, x.long(), h), TypeError, "`x0` must be floating"),
+        (lambda c, x, h: c(x, x.double(), h), TypeError, "`x0` must have the dtype of `x`"),
         (lambda c, x, h: c(x, None, h), TypeError, "`x0` must be a torch.Tensor"),
         (lambda c, x, h: c(x, x.to("meta"), h), ValueError, "`x0` must be on the device of `x`"),
         (lambda c, x, h: UniGCNIIConv(0), ValueError, "`channels` must be at least 1"),
