@@ -59,11 +59,11 @@ class AllDeepSetsConv(nn.Module):
         f = ReLU(f_dec(AGG over s of n_s dropout(ReLU(f_enc(x_s)))))
 
     Chien et al., You are AllSet: A Multiset Function Framework for Hypergraph Neural Networks (ICLR
-    2022, https://arxiv.org/abs/2106.13264), AllDeepSets. The ReLU at the end belongs to f in the official
-    code and is kept; its dropout after the layer is left to the caller. The pairs' factor n is 1,
-    or ``1/sqrt(d_v delta_e)`` with ``degree_norm`` (``normtype="deg_half_sym"``). The paper sums;
-    the mean is the default of the official command (of ED-HNN's for AllDeepSets, a sum), as are
-    two-layer MLPs with LayerNorm, also at their input, and dropout 0.5.
+    2022, https://arxiv.org/abs/2106.13264), AllDeepSets. The ReLU at the end belongs to f in the
+    official code and is kept; its dropout after the layer is left to the caller. The pairs' factor
+    n is 1, or ``1/sqrt(d_v delta_e)`` with ``degree_norm`` (``normtype="deg_half_sym"``). The paper
+    sums; the mean is the default of the official command (of ED-HNN's for AllDeepSets, a sum), as
+    are two-layer MLPs with LayerNorm, also at their input, and dropout 0.5.
 
     AGG takes h_ve as a multiplicity, towards vertices w_e h_ve: a mean divides by their sum. The
     layer acts on rows in between, so that any incidence operator serves. An isolated vertex comes

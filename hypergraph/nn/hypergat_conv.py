@@ -39,8 +39,9 @@ class HyperGATConv(nn.Module):
 
     Ding et al., Be More with Less: Hypergraph Attention Networks for Inductive Text Classification
     (EMNLP 2020, https://aclanthology.org/2020.emnlp-main.399), its node-level and edge-level
-    attention, and the released code, which differs as shown. The activation after the layer (ReLU or, in the code, ELU except at the end) is left to the caller. Dropout is where
-    the code has it: of the scores, before the softmax, and of f_e.
+    attention, and the released code, which differs as shown. The activation after the layer (ReLU,
+    or in the code ELU except at the end) is left to the caller. Dropout is where the code has it:
+    of the scores, before the softmax, and of f_e.
 
     In the paper's form the term ``W_1 x_v`` of beta is the same for all hyperedges of v and cancels
     in the softmax: it is not computed, and that half of a_2, kept for its shape, gets gradient 0.
