@@ -21,7 +21,9 @@ the members, here with their mean beside it.
 vertices; "motif", vertices that are connected; "clique", a hyperedge with one member exchanged for
 a vertex that has met all others. The synthetic hyperedges are random sets of mostly one class;
 connected sets are that too, so "motif" and "clique" leave little to be found in them by anyone, and
-"shared hyperedges" is misled (its figure falls below 50). They are meant for data of your own.
+"shared hyperedges" is misled (its figure falls below 50). They are meant for data of your own. On
+Cora co-authorship the network was the best of the three for "motif" and "clique", and the worst for
+"sized": most authors there have too few other hyperedges to learn from.
 """
 
 import argparse
