@@ -4,6 +4,7 @@ from hypergraph.models.all_deep_sets import AllDeepSets, AllDeepSetsConfig
 from hypergraph.models.allset_transformer import AllSetTransformer, AllSetTransformerConfig
 from hypergraph.models.base import ModelConfig, NodeModel, count_parameters
 from hypergraph.models.conv_net import ConvNet, ConvNetConfig, conv_net
+from hypergraph.models.dhgnn import DHGNN, DHGNNConfig
 from hypergraph.models.edhnn import EDHNN, EDHNNConfig
 from hypergraph.models.features import feature_dropout, sparse_rows
 from hypergraph.models.hcha import HCHA, HCHAConfig
@@ -22,6 +23,8 @@ __all__ = [
     "AllSetTransformerConfig",
     "ConvNet",
     "ConvNetConfig",
+    "DHGNN",
+    "DHGNNConfig",
     "EDHNN",
     "EDHNNConfig",
     "HCHA",

@@ -5,6 +5,7 @@ from hypergraph.models.all_deep_sets import AllDeepSets
 from hypergraph.models.allset_transformer import AllSetTransformer
 from hypergraph.models.base import NodeModel
 from hypergraph.models.conv_net import ConvNet
+from hypergraph.models.dhgnn import DHGNN
 from hypergraph.models.edhnn import EDHNN
 from hypergraph.models.hcha import HCHA
 from hypergraph.models.hgnn import HGNN
@@ -25,6 +26,7 @@ _MODELS: dict[str, type[NodeModel]] = {
     "all-deep-sets": AllDeepSets,
     "allset-transformer": AllSetTransformer,
     "edhnn": EDHNN,
+    "dhgnn": DHGNN,
     "conv-net": ConvNet,
 }
 

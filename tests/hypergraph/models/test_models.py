@@ -30,7 +30,8 @@ from hypergraph.models.base import make_config
 
 # Every model, and further settings that take another path through it.
 CASES = [
-    *((name, {}) for name in models.names()),
+    *((name, {}) for name in models.names() if name != "dhgnn"),  # needs 64 vertices
+    ("dhgnn", {"k_nearest": 5, "k_cluster": 0, "k_structured": 0, "num_layers": 3}),
     ("hgnn", {"num_layers": 3, "activation": "elu", "input_dropout": 0.5}),
     ("hcha", {"attention": "edge", "heads": 2}),
     ("hcha", {"attention": "node", "heads": 2, "symmetric": True, "num_layers": 3}),
@@ -94,13 +95,16 @@ def test_sparse_features_give_the_same_scores_and_gradients(name, options, hyper
 @every_model
 def test_a_batch_is_its_samples_and_numbering_means_nothing(name, options, hypergraph):
     model = build(name, options).eval().double()
+    if name == "dhgnn":  # its neighbours tell equal rows apart by number: isolated vertices are 0
+        hypergraph = hypergraph.add_self_loops()
     x = torch.randn(2, NODES, CHANNELS, dtype=torch.float64)
     together = model(x, hypergraph)
     assert together.shape == (2, NODES, CLASSES)
     apart = torch.stack([model(sample, hypergraph) for sample in x])
     torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-10)
+    bare = Hypergraph(hypergraph.hyperedge_index, NODES)
     index_only = model(x[0], hypergraph.hyperedge_index)
-    torch.testing.assert_close(index_only, apart[0], rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(index_only, model(x[0], bare), rtol=1e-9, atol=1e-10)
 
     order = torch.randperm(NODES)
     new_node = torch.empty_like(order).index_copy(0, order, torch.arange(NODES))
@@ -125,8 +129,9 @@ def test_dropout_is_for_training_only_and_gradients_reach_everything(name, optio
     assert found.keys() == dict(model.named_parameters()).keys()
     for key, grad in found.items():
         assert grad.isfinite().all(), key
-        # A direction the loss does not depend on: scores are invariant to a shift before a norm.
-        assert grad.abs().max() > 0 or "key.bias" in key, key
+        # A softmax does not feel a shift of all scores, nor the scores of a single hyperedge.
+        flat = "key.bias" in key or (name == "dhgnn" and "edge_scores" in key)
+        assert grad.abs().max() > 0 or flat, key
 
 
 @every_model
@@ -288,6 +293,42 @@ def test_hypergcn_chooses_its_graph_once_if_fast(hypergraph, monkeypatch):
     assert (fast(x, hypergraph) >= 0).all()
     sizes = [conv.out_channels for conv in models.HyperGCN.build(9, 3, num_layers=4).convs]
     assert sizes == [64, 32, 16, 3]
+
+
+def test_dhgnn_draws_members_anew_in_training_only(hypergraph):
+    sizes = {"k_nearest": 4, "k_cluster": 5, "k_structured": 6, "clusters": 7}
+    model = models.DHGNN.build(CHANNELS, CLASSES, dropout=0.0, **sizes)
+    x = torch.randn(NODES, CHANNELS)
+    assert not torch.equal(model(x, hypergraph), model(x, hypergraph))
+    model.eval()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = model(x, hypergraph)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(one, model(x, hypergraph))
+    found = gradients(model, one.square().sum())
+    assert found.keys() == dict(model.named_parameters()).keys()
+    other = models.DHGNN.build(CHANNELS, CLASSES, **sizes, sampling_seed=1).eval()
+    other.load_state_dict(model.state_dict())
+    assert not torch.equal(other(x, hypergraph), one)
+
+    tables = model._tables(torch.randn(NODES, 256), hypergraph, None)
+    assert [table.index.shape[-1] for table in tables] == [4, 5, 6]
+    structured = tables[2].index
+    assert torch.equal(structured[:, -1], torch.arange(NODES))
+    together = (hypergraph.to_dense() @ hypergraph.to_dense().T) > 0
+    together |= torch.eye(NODES, dtype=torch.bool)
+    assert together[torch.arange(NODES)[:, None], structured].all()
+    assert model(torch.randn(2, NODES, CHANNELS), hypergraph).shape == (2, NODES, CLASSES)
+
+    with pytest.raises(ValueError, match="`x` must have at least k_nearest=64 vertices, got 30"):
+        models.DHGNN.build(CHANNELS, CLASSES)(x, hypergraph)
+    with pytest.raises(ValueError, match="one of `k_nearest`, `k_cluster`, `k_structured` must"):
+        models.DHGNN.build(2, 2, k_nearest=0, k_cluster=0, k_structured=0)
+    with pytest.raises(ValueError, match="`k_cluster` must be at least 1, got -1"):
+        models.DHGNN.build(2, 2, k_cluster=-1)
+    clustered = models.DHGNN.build(CHANNELS, CLASSES, k_nearest=0, k_cluster=3, k_structured=0)
+    assert clustered(x, hypergraph).shape == (NODES, CLASSES)
 
 
 def test_unigcnii_decays_its_convolutions_more():
