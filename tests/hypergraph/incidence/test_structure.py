@@ -670,6 +670,7 @@ BARE = torch.tensor([[0, 1, 2], [0, 0, 1]])
         ),
         ({"direction": torch.zeros(2).long()}, ValueError, r"`direction` must have shape \[3\]"),
         ({"direction": torch.tensor([0, 2, 0])}, ValueError, "`direction` must be -1 .*got 2"),
+        ({"direction": torch.tensor([0, -2, 0])}, ValueError, "`direction` must be -1 .*got -2"),
         ({"direction": torch.tensor([0, 255, 0])}, ValueError, "`direction` .*got 255"),
         ({"direction": torch.zeros(3)}, TypeError, "`direction` must hold integers"),
         ({"num_samples": 1}, ValueError, "`node_batch`, `edge_batch` and `num_samples`"),
