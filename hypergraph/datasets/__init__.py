@@ -11,9 +11,17 @@ from hypergraph.datasets.catalogue import (
 from hypergraph.datasets.npz import read_npz, write_npz
 from hypergraph.datasets.record import HypergraphDataset, Split
 from hypergraph.datasets.splits import label_features, random_splits
+from hypergraph.datasets.synthetic import (
+    HyperedgeDataset,
+    HypergraphCollection,
+    planted_partition,
+    wiring_families,
+)
 
 __all__ = [
     "DatasetInfo",
+    "HyperedgeDataset",
+    "HypergraphCollection",
     "HypergraphDataset",
     "Split",
     "content_digest",
@@ -22,7 +30,9 @@ __all__ = [
     "label_features",
     "load",
     "names",
+    "planted_partition",
     "random_splits",
     "read_npz",
+    "wiring_families",
     "write_npz",
 ]
