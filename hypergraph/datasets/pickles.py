@@ -1,6 +1,7 @@
 """Reading pickles of arrays without executing them."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,28 +140,48 @@ def _new_csr(*ignored: object) -> CSR:
     return CSR()
 
 
-class _CSRClass:
-    """Stands for the class csr_matrix in the pickle."""
+class _Name:
+    """What a pickle may call. It can be called, and not be given attributes, which would stay."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+
+    def __call__(self, *arguments: object) -> Any:
+        return self.make(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise _Refused("a change of a name")
+
+
+class _Sealed(type):
+    def __setstate__(cls, state: object) -> None:
+        raise _Refused("a change of a class")
+
+
+class _CSRClass(metaclass=_Sealed):
+    """Stands for the class csr_matrix in the pickle, which makes its instances by ``__new__``."""
 
     def __new__(cls, *ignored: object) -> Any:
         return CSR()
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): _DType,
-    ("numpy", "ndarray"): _Array,
-    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _Name(_DType),
+    ("numpy", "ndarray"): _Name(_Array),
+    ("_codecs", "encode"): _Name(_encode),
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
     ("builtins", "list"): list,
     ("builtins", "object"): object,
-    ("copyreg", "_reconstructor"): _new_csr,
+    ("copyreg", "_reconstructor"): _Name(_new_csr),
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ALLOWED[_module, "_reconstruct"] = _reconstruct
-    _ALLOWED[_module, "scalar"] = _scalar
+    _ALLOWED[_module, "_reconstruct"] = _Name(_reconstruct)
+    _ALLOWED[_module, "scalar"] = _Name(_scalar)
 for _module in ("numpy.core.numeric", "numpy._core.numeric"):
-    _ALLOWED[_module, "_frombuffer"] = _from_buffer
+    _ALLOWED[_module, "_frombuffer"] = _Name(_from_buffer)
 for _module in ("scipy.sparse.csr", "scipy.sparse._csr"):
     _ALLOWED[_module, "csr_matrix"] = _CSRClass
 

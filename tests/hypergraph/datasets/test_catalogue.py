@@ -98,6 +98,14 @@ def test_fetch_begins_anew_where_the_server_cannot_continue(tmp_path):
         assert target.read_bytes() == content
 
 
+def test_fetch_stops_at_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("hypergraph.datasets.download._LIMIT", 100)
+    (tmp_path / "f").write_bytes(b"x" * 101)
+    with serve(tmp_path) as (home, _), pytest.raises(ConnectionError, match="more than"):
+        fetch(f"{home}/f", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
 def test_fetch_names_what_cannot_be_reached(tmp_path):
     with serve(tmp_path) as (home, _):
         pass

@@ -47,6 +47,20 @@ def test_sparse_rows_are_written_too(toy, tmp_path):
     same(toy, read_npz(write_npz(rows, tmp_path / "rows.npz")))
 
 
+def test_an_interrupted_write_leaves_the_old_file(toy, tmp_path, monkeypatch):
+    path = write_npz(toy, tmp_path / "toy.npz")
+    before = path.read_bytes()
+
+    def interrupted(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_npz(replace(toy, splits=()), path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_hypergraph_with_weights_is_refused(toy, tmp_path):
     weighted = replace(toy, hypergraph=toy.hypergraph.with_hyperedge_weight(torch.ones(3)))
     with pytest.raises(ValueError, match="without weights"):
@@ -81,6 +95,10 @@ def arrays_of(data, folder):
         ({"hyperedge_index": np.zeros((3, 4), int)}, "hyperedge_index"),
         ({"x_data": None}, "'x_data' is missing"),
         ({"x_shape": np.array([5, 10])}, "not a CSR matrix"),
+        (
+            {"x_shape": np.array([5, 10]), "x_indptr": np.array([0, 1, 2, 2, 3, 4])},
+            "'x_shape' must have 6 rows",
+        ),
         ({"x_shape": np.array([6, 4])}, "not a CSR matrix"),
         ({"x_indptr": np.array([0, 3, 1, 2, 2, 3, 4])}, "not a CSR matrix"),
         ({"train_1": np.array([0, 6])}, "'train_1' must be a list of vertices"),

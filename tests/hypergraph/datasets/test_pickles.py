@@ -89,6 +89,35 @@ def test_anything_else_is_refused_and_nothing_is_executed(tmp_path, monkeypatch,
         assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    "name", [b"_codecs\nencode", b"scipy.sparse.csr\ncsr_matrix", b"numpy\ndtype"]
+)
+def test_a_pickle_cannot_change_what_the_next_one_is_read_with(tmp_path, name):
+    """BUILD with (None, {attribute: value}) sets attributes of whatever it is given."""
+    path = tmp_path / "p.pickle"
+    path.write_bytes(b"\x80\x02c" + name + b"\nN}U\x04makeK\x01s\x86b.")
+    with pytest.raises(ValueError, match="a change of a"):
+        read_pickle(path)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "message"),
+    [
+        (b"cnumpy.core.multiarray\nscalar\nU\x02i4U\x04\x01\x00\x00\x00\x86R.", "without a dtype"),
+        (b"cnumpy._core.numeric\n_frombuffer\n(U\x01aNK\x01U\x01CtR.", "not a pickle of arrays"),
+        (
+            b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01\x85N\x89U\x01atb.",
+            "without a dtype",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit(tmp_path, reduce, message):
+    path = tmp_path / "p.pickle"
+    path.write_bytes(b"\x80\x02" + reduce)
+    with pytest.raises(ValueError, match=message):
+        read_pickle(path)
+
+
 def test_persistent_ids_and_extensions_are_refused(tmp_path):
     path = tmp_path / "p.pickle"
     path.write_bytes(b"\x80\x02U\x03keyQ.")

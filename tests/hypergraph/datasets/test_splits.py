@@ -51,3 +51,8 @@ def test_label_features_are_one_hot_plus_noise():
         label_features(y, channels=3)
     with pytest.raises(ValueError, match="`noise` must be non-negative"):
         label_features(y, noise=-1.0)
+
+
+def test_labels_of_another_shape():
+    with pytest.raises(ValueError, match=r"`y` must have shape \[N\], got \[2, 2\]"):
+        random_splits(torch.zeros(2, 2, dtype=torch.long))

@@ -10,6 +10,7 @@ import tomllib
 
 import pytest
 
+from hypergraph import datasets
 from hypergraph.datasets import write_npz
 from hypergraph.training.__main__ import main
 from hypergraph.training.progress import Progress, bar
@@ -82,6 +83,34 @@ def test_published_splits_and_label_noise(file, capsys):
     noise = ["--label-noise", "0", "--epochs", "40", "--lr", "0.05", "--json"]
     assert main([*arguments, *noise]) == 0
     assert json.loads(capsys.readouterr().out)["mean"] > 0.95
+
+
+def test_a_data_set_by_name_and_threads(planted, tmp_path, monkeypatch, capsys):
+    write_npz(planted, tmp_path / "zoo.npz")
+    threads = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
+
+    def load(name, root, *, download, label_noise, report):
+        report(2048, 4096)
+        report(2048, None)
+        return real(name, root, download=download, label_noise=label_noise)
+
+    real = datasets.load
+    monkeypatch.setattr(datasets, "load", load)
+    arguments = ["--data", "zoo", "--root", str(tmp_path), "--model", "hgnn", "--epochs", "1"]
+    assert main([*arguments, "--runs", "1", "--threads", "3"]) == 0
+    shown = capsys.readouterr().err
+    assert threads == [3]
+    assert "downloading zoo: 2 of 4 KiB" in shown and "downloading zoo: 2 KiB" in shown
+
+
+def test_an_interrupt_is_told(file, tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hypergraph.training.__main__.train_node_classifier", interrupt)
+    assert main(["--data", file, "--model", "hgnn"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_an_interrupt_says_how_to_go_on(file, tmp_path, source_environment):

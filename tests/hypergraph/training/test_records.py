@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from hypergraph.training import RunLog, RunResult, TrainingConfig, train_node_classifier
+from hypergraph.training import (
+    RunLog,
+    RunResult,
+    TrainingConfig,
+    TrainingResult,
+    train_node_classifier,
+)
 
 CONFIG = TrainingConfig(epochs=4)
 
@@ -87,3 +93,11 @@ def test_other_files_are_refused_and_kept(tmp_path, text):
     with pytest.raises(ValueError, match="is not a results file"):
         RunLog(path, {"a": 1})
     assert path.read_text() == text
+
+
+def test_statistics_of_no_run_and_of_one():
+    none = TrainingResult({})
+    assert math.isnan(none.mean) and math.isnan(none.std) and math.isnan(none.valid_mean)
+    assert none.to_json()["mean"] is None
+    one = TrainingResult({}, (result(0),))
+    assert (one.mean, one.std, one.valid_mean) == (0.25, 0.0, 0.5)
