@@ -80,6 +80,9 @@ def test_initial_values_are_those_of_the_authors() -> None:
     assert conv.bias is None and HWNNConv(2, 2).node_filter is None
     defaults = HWNNConv(2, 2)
     assert (defaults.k1, defaults.k2) == (3, 3)
+    biased = HWNNConv(2, 2, num_nodes=4, bias=True)
+    assert biased.bias is not None and (biased.bias == 0).all()
+    assert repr(biased) != repr(HWNNConv(2, 2, bias=True))
 
 
 @pytest.mark.parametrize(
