@@ -15,6 +15,7 @@ from hypergraph.models.hypergcn import HyperGCN, HyperGCNConfig
 from hypergraph.models.names import model_class, names
 from hypergraph.models.unigcnii import UniGCNII, UniGCNIIConfig
 from hypergraph.models.unignn import UniGNN, UniGNNConfig
+from hypergraph.models.vihgnn import ViHGNN, ViHGNNConfig
 
 __all__ = [
     "AllDeepSets",
@@ -43,6 +44,8 @@ __all__ = [
     "UniGCNIIConfig",
     "UniGNN",
     "UniGNNConfig",
+    "ViHGNN",
+    "ViHGNNConfig",
     "conv_net",
     "count_parameters",
     "feature_dropout",
