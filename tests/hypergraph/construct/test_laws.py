@@ -294,3 +294,18 @@ def test_compiles_as_one_graph(name: str, backend: str) -> None:
     assert_close(got, expected)
     grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in (got, expected)]
     assert_close(*grads, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kmeans",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in COMPILED if name != "kmeans"),
+    ],
+)
+def test_exports(name: str) -> None:
+    torch.manual_seed(3)
+    layer = DynamicHGConv(C, 3, construction=CASES[name]()).eval()
+    program = torch.export.export(layer, (torch.randn(2, N, C),)).module()
+    x = torch.randn(2, N, C)  # other values, another hypergraph
+    assert_close(program(x), layer(x))
