@@ -69,8 +69,10 @@ class NeighborSampler:
     seeds what they would compute on the whole hypergraph. Layers that normalise by vertex degrees
     (``HGNNConv``, UniGCN, HNHN) need the degrees of the outermost vertices for that, which is why
     these vertices bring their hyperedges too, though not their hyperedges' other members
-    (``boundary``). With fewer hyperedges or members, a mean is an estimate of the mean over all; a
-    sum is one over what was drawn, and is not scaled up.
+    (``boundary``). Some layers see further: ``HyperGCNConv`` and
+    ``HypergraphAttentionConv(attention="edge")`` need two hops per layer, ``HWNNConv`` k1 + k2 - 2.
+    With fewer hyperedges or members, a mean is an estimate of the mean over all; a sum is one over
+    what was drawn, and is not scaled up.
 
     Drawing is on the CPU and vectorised; a batch costs time in proportion to its pairs, and one
     byte per vertex and hyperedge of the whole. The original features are not looked at: index

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
@@ -386,3 +388,13 @@ def test_known_hyperedges_are_no_negatives() -> None:
 def test_bad_arguments_are_named(call: object, error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         call()  # type: ignore[operator]
+
+
+def test_code_in_the_documentation_runs(project_root: Path) -> None:
+    blocks = re.findall(
+        r"```python\n(.*?)```", (project_root / "docs/sampling.md").read_text(), re.S
+    )
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/sampling.md", "exec"), names)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 
@@ -431,3 +433,11 @@ def test_matplotlib_is_loaded_on_demand_and_missed_by_name(
     loaded, messages = ast.literal_eval(done.stdout)
     assert not loaded
     assert len(messages) == 2 and all("hypergraph-nn[viz]" in message for message in messages)
+
+
+def test_code_in_the_documentation_runs(project_root: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (project_root / "docs/viz.md").read_text(), re.S)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/viz.md", "exec"), names)
