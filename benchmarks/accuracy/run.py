@@ -137,6 +137,7 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "seconds": "wall-clock, on a machine shared with other work: no measure of speed",
         "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, {options.threads} thread",
     }
 
