@@ -127,7 +127,10 @@ HOSTILE: dict[str, dict[str, bytes]] = {
     "negative weight": {
         "header": header(), "hyperedge_index": INDEX, "hyperedge_weight": npy(-np.ones(1)),
     },
-    "groups are no list": {"header": header(group_names="ab"), "hyperedge_index": INDEX},
+    "groups are no list": {
+        "header": header(group_names="ab"), "hyperedge_index": INDEX,
+        "hyperedge_group": npy(np.ones(1, np.int64)),
+    },
     "groups of nothing": {"header": header(group_names=["a"]), "hyperedge_index": INDEX},
     "samples of nothing": {"header": header(num_samples=1), "hyperedge_index": INDEX},
     "no json": {"header": npy(np.frombuffer(b"{]", np.uint8)), "hyperedge_index": INDEX},
@@ -161,6 +164,23 @@ def test_hostile_npz_is_one_clear_error(name: str, tmp_path: Path) -> None:
         for entry, content in HOSTILE[name].items():
             archive.writestr(f"{entry}.npy", content)
     with pytest.raises(ValueError, match=r"h\.npz: not a file of save_npz: \S"):
+        load_npz(file)
+
+
+def test_what_does_not_belong_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "h.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("header.npy", header(num_nodes=2**63 - 1))
+        archive.writestr("hyperedge_index.npy", INDEX)
+    assert load_npz(file).num_nodes == 2**63 - 1
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("labels.npy", INDEX)
+    with pytest.raises(ValueError, match="holds 'labels', which is none of hyperedge_index"):
+        load_npz(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("header.npy", header(num_nodes=2**63))
+        archive.writestr("hyperedge_index.npy", INDEX)
+    with pytest.raises(ValueError, match="num_nodes and num_edges"):
         load_npz(file)
 
 
