@@ -16,6 +16,7 @@ from hypergraph.datasets.synthetic import planted_partition
 SHORT = {
     "hyperedge_prediction": ["--epochs", "1", "--edges", "200"],
     "hypergraph_classification": ["--epochs", "1", "--count", "24"],
+    "dynamic_layer": ["--epochs", "1", "--count", "16"],
     "mini_batches": ["--epochs", "1", "--nodes", "400"],
 }
 
