@@ -46,6 +46,24 @@ def test_the_layer_in_six_lines(readme: str) -> None:
         assert parameter.grad.abs().max() > 0, f"{name} gets no gradient"
 
 
+def test_the_library_block_runs(readme: str) -> None:
+    names: dict[str, object] = {}
+    exec(compile(_block(readme, "The library"), "README.md", "exec"), names)
+    out = names["out"]
+    assert isinstance(out, torch.Tensor) and out.shape == (5, 128)
+
+
+def test_accuracies_are_those_of_the_results_file(readme: str, project_root: Path) -> None:
+    """Every figure of the table stands in the table that the benchmark wrote."""
+    written = (project_root / "benchmarks" / "accuracy" / "README.md").read_text()
+    rows = re.findall(r"^\| (?:HGNN|UniGCNII|AllSetTransformer|ED-HNN).*$", readme, re.MULTILINE)
+    assert len(rows) == 8
+    for row in rows:
+        figures = re.findall(r"\d\d\.\d\d ± \d\.\d\d", row)
+        assert len(figures) in (3, 6)
+        assert all(figure in written for figure in figures), row
+
+
 def test_the_editor_in_six_lines_names_what_exists(readme: str) -> None:
     code = _block(readme, "The editor")
     assert _statements(code) <= 6
