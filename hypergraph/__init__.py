@@ -5,8 +5,8 @@
 >>> DynamicHGConv(16, 32, k=4)(torch.randn(100, 16)).shape
 torch.Size([100, 32])
 
-``hypergraph.datasets``, ``io``, ``models``, ``sampling``, ``training`` and ``viz`` are loaded when
-they are first used.
+``hypergraph.datasets``, ``generators``, ``io``, ``models``, ``sampling``, ``training`` and ``viz``
+are loaded when they are first used.
 """
 
 import importlib
@@ -160,7 +160,7 @@ __all__ = [
     "unigcn_propagate",
 ]
 
-_ON_DEMAND = ("datasets", "io", "models", "sampling", "training", "viz")
+_ON_DEMAND = ("datasets", "generators", "io", "models", "sampling", "training", "viz")
 
 
 def __getattr__(name: str) -> ModuleType:
