@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,30 @@ from hypergraph.incidence import Hypergraph
 _Arrays = Mapping[str, NDArray[np.generic]]
 _REQUIRED = ("num_nodes", "num_hyperedges", "hyperedge_index", "y")
 _FEATURES = ("x_data", "x_indices", "x_indptr", "x_shape")
+# What the format has no place for; write_npz refuses it, and a file that holds it is another's.
+_NO_PLACE = (
+    "hyperedge_weight",
+    "incidence_weight",
+    "node_weight",
+    "node_features",
+    "hyperedge_features",
+    "hyperedge_group",
+    "direction",
+    "num_samples",
+)
+# NotImplementedError and RuntimeError: a way of packing that is unknown, or needs a password.
+# MemoryError: a size that is not true.
+_BROKEN = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def read_npz(
@@ -44,14 +69,16 @@ def read_npz(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be an npz file, there is none at {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an npz file: it is cut short, or of another kind")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path} is not an npz file of plain arrays: {error}") from error
     try:
         return dataset_from_arrays(arrays, name or path.stem, source, licence)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, MemoryError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -62,6 +89,12 @@ def dataset_from_arrays(
     missing = [key for key in _REQUIRED if key not in arrays]
     if missing:
         raise ValueError(f"the key {missing[0]!r} is missing; there are {sorted(arrays)}")
+    homeless = [key for key in _NO_PLACE if key in arrays]
+    if homeless:
+        raise ValueError(
+            f"the key {homeless[0]!r} has no place in a data set's file and would be lost; "
+            "hypergraph.io reads hypergraphs with it"
+        )
     num_nodes = _scalar(arrays, "num_nodes")
     num_edges = _scalar(arrays, "num_hyperedges")
     index = torch.from_numpy(_integers(arrays, "hyperedge_index"))
@@ -76,17 +109,18 @@ def dataset_from_arrays(
 def write_npz(dataset: HypergraphDataset, path: str | Path) -> Path:
     """Write a data set to an npz file that ``read_npz`` reads back; replaces an old one at once.
 
-    Features that are mostly zero are stored as CSR. Weights of hyperedges and pairs have no place
-    in the format.
+    Features are stored as float32, and as CSR where they are mostly zero. Weights, directions,
+    groups and features of the hypergraph itself have no place in the format.
 
     Raises:
-        ValueError: the hypergraph has weights.
+        ValueError: the hypergraph has one of these.
     """
     h, path = dataset.hypergraph, Path(path)
-    if h.hyperedge_weight is not None or h.incidence_weight is not None:
+    lost = [name for name in _NO_PLACE if getattr(h, name) is not None]
+    if lost:
         raise ValueError(
-            "`dataset` must have a hypergraph without weights, which the format cannot hold; "
-            "hypergraph.io has formats that do"
+            "`dataset` must have a hypergraph without weights or other fields, which the format "
+            f"cannot hold, got one with `{lost[0]}`; hypergraph.io has formats that do"
         )
     arrays: dict[str, NDArray[np.generic]] = {
         "num_nodes": np.array(h.num_nodes),
@@ -140,6 +174,9 @@ def _integers(arrays: _Arrays, key: str) -> NDArray[np.int64]:
 
 
 def _features(arrays: _Arrays, num_nodes: int) -> torch.Tensor | None:
+    for key in ("x", "x_data"):
+        if key in arrays and arrays[key].dtype.kind not in "buif":
+            raise ValueError(f"{key!r} must hold real numbers, got {arrays[key].dtype}")
     if "x" in arrays:
         return torch.from_numpy(arrays["x"].astype(np.float32))
     if not any(key in arrays for key in _FEATURES):

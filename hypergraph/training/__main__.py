@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hypergraph import datasets, models
+from hypergraph._checks import check_positive_int
 from hypergraph.datasets import HypergraphDataset, label_features, read_npz
 from hypergraph.training.node_classifier import TrainingConfig, train_node_classifier
 
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.data is None or options.model is None:
         parser.error("--data and --model are required; --list shows what there is")
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
+        if options.threads:
+            torch.set_num_threads(check_positive_int("--threads", options.threads))
         result = train_node_classifier(
             options.model,
             _load(options),
@@ -159,9 +160,13 @@ def _listing() -> str:
     lines.append("models:")
     for name in models.names():
         config = models.model_class(name).config_class
-        defaults = ", ".join(f"{field.name}={field.default!r}" for field in fields(config)[2:])
+        defaults = ", ".join(f"{field.name}={_default(field)!r}" for field in fields(config)[2:])
         lines.append(f"  {name:24}{defaults}")
     return "\n".join(lines)
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Training of node classifiers."""
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,12 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hypergraph._checks import check_non_negative_number, check_positive_int, check_positive_number
+from hypergraph._checks import (
+    check_index_range,
+    check_integer,
+    check_non_negative_number,
+    check_positive_int,
+    check_positive_number,
+)
 from hypergraph.datasets import HypergraphDataset, Split, random_splits
 from hypergraph.incidence import Hypergraph
 from hypergraph.models import NodeModel, model_class, sparse_rows
 from hypergraph.training.progress import Progress, bar
-from hypergraph.training.records import RunLog, RunResult, TrainingResult
+from hypergraph.training.records import CONTENT, RunLog, RunResult, TrainingResult
 
 Splits = Literal["random", "published"]
 ModelMaker = Callable[[int, int], nn.Module]
@@ -82,7 +90,8 @@ def train_node_classifier(
 
     Run r uses split ``seed + r`` (or the r-th published split, in turn) and draws weights and
     dropout from ``seed + r``: the same call gives the same figures to the bit on the same machine
-    and number of threads, whether or not it was interrupted in between.
+    and number of threads, whether or not it was interrupted in between. The caller's own random
+    state stays as it is.
 
     Args:
         model: a name in ``hypergraph.models.names()``, a model class, or a function
@@ -96,7 +105,8 @@ def train_node_classifier(
             list of splits.
         fractions: train, valid, test.
         out: results file (JSON lines). Finished runs found there are not run again; an interrupted
-            call continues when called again.
+            call continues when called again. The file knows the data by their content, and a
+            function by its name only: give another model another file.
         device: where to train.
         quiet: no progress on standard error.
         on_trained: called after every run with the model at its best epoch and the result.
@@ -121,13 +131,27 @@ def train_node_classifier(
         1.0
     """
     config = TrainingConfig() if config is None else config
+    if not isinstance(config, TrainingConfig):
+        raise TypeError(f"`config` must be a TrainingConfig, got {type(config).__name__}")
+    if not isinstance(dataset, HypergraphDataset):
+        raise TypeError(
+            f"`dataset` must be a HypergraphDataset, got {type(dataset).__name__}; "
+            "hypergraph.datasets.load and read_npz make one"
+        )
     check_positive_int("runs", runs)
+    _check_seed(seed, runs)
+    _check_device(device)
     if dataset.x is None:
         raise ValueError(
             f"`dataset` {dataset.name!r} has no features; give it some, for example "
             "dataclasses.replace(dataset, x=label_features(dataset.y))"
         )
     make, name, options = _maker(model, model_options)
+    if out is not None and name == "<lambda>":
+        raise ValueError(
+            "`out` needs a model with a name, by which a second call knows its runs, got a lambda; "
+            "define a function"
+        )
     chosen = _choose_splits(dataset, splits, fractions, runs, seed)
     settings = {
         "model": name,
@@ -137,6 +161,7 @@ def train_node_classifier(
         "seed": seed,
         "splits": splits if isinstance(splits, str) else "given",
         "fractions": list(fractions) if splits == "random" else None,
+        CONTENT: _content(dataset, None if splits == "random" else chosen),
     }
     log = None if out is None else RunLog(out, settings)
     done = {} if log is None else dict(log.runs)
@@ -146,12 +171,13 @@ def train_node_classifier(
     with Progress(quiet) as progress:
         for run in range(runs):
             if run not in done:
-                _seed_everything(seed + run)
-                module = make(dataset.num_features, dataset.num_classes).to(device)
-                split = chosen[run].to(device)
-                trainer = _Trainer(module, x, hypergraph, data.y, split, config)
-                label = f"{name} on {dataset.name}, run {run + 1}/{runs}"
-                done[run] = trainer.train(run, seed + run, progress, label)
+                with _own_draws(device):
+                    torch.manual_seed(seed + run)
+                    module = make(dataset.num_features, dataset.num_classes).to(device)
+                    split = chosen[run % len(chosen)].to(device)
+                    trainer = _Trainer(module, x, hypergraph, data.y, split, config)
+                    label = f"{name} on {dataset.name}, run {run + 1}/{runs}"
+                    done[run] = trainer.train(run, seed + run, progress, label)
                 if log is not None:
                     log.append(done[run])
                 if on_trained is not None:
@@ -251,7 +277,8 @@ def _maker(
     named = model_class(model) if isinstance(model, str) else model
     if isinstance(named, type) and issubclass(named, NodeModel):
         cls: type[NodeModel] = named
-        cls.build(1, 1, **options)  # a wrong option is told before anything is run
+        with _own_draws("cpu"):
+            cls.build(1, 1, **options)  # a wrong option is told before anything is run
 
         def make(channels: int, classes: int) -> nn.Module:
             return cls.build(channels, classes, **options)
@@ -275,9 +302,16 @@ def _choose_splits(
     runs: int,
     seed: int,
 ) -> list[Split]:
+    """The splits that the runs take in turn."""
     if isinstance(splits, str):
         if splits == "random":
-            return [random_splits(dataset.y, fractions, seed + run) for run in range(runs)]
+            drawn = [random_splits(dataset.y, fractions, seed + run) for run in range(runs)]
+            if not len(drawn[0].train):
+                raise ValueError(
+                    f"`fractions` {tuple(fractions)} leave nothing of {len(dataset.y)} vertices to "
+                    "learn from"
+                )
+            return drawn
         if splits != "published":
             raise ValueError(
                 f"`splits` must be 'random', 'published' or a list of splits, got {splits!r}"
@@ -288,7 +322,33 @@ def _choose_splits(
     given = list(splits)
     if not given:
         raise ValueError("`splits` must hold at least one split, got none")
-    return [given[run % len(given)] for run in range(runs)]
+    for number, split in enumerate(given):
+        _check_split(f"splits[{number}]", split, len(dataset.y))
+    return given
+
+
+def _check_split(name: str, split: Split, count: int) -> None:
+    if not isinstance(split, Split):
+        raise TypeError(f"`{name}` must be a Split, got {type(split).__name__}")
+    parts = []
+    for part in ("train", "valid", "test"):
+        vertices = getattr(split, part)
+        if isinstance(vertices, Tensor) and vertices.dtype == torch.bool:
+            raise TypeError(
+                f"`{name}.{part}` must hold vertex numbers, got a mask; "
+                "pass mask.nonzero().squeeze(1)"
+            )
+        vertices = check_integer(f"{name}.{part}", vertices)
+        check_index_range(f"{name}.{part}", vertices, count, "num_nodes")
+        parts.append(vertices.cpu())
+    if not parts[0].numel():
+        raise ValueError(f"`{name}.train` must hold vertices to learn from, got none")
+    used = torch.cat(parts)
+    if len(used.unique()) < len(used):
+        raise ValueError(
+            f"`{name}` must hold every vertex once, in one part: what a model is judged by must "
+            "not be what it learned from"
+        )
 
 
 def _prepare(data: HypergraphDataset, config: TrainingConfig) -> tuple[Tensor, Hypergraph]:
@@ -303,5 +363,45 @@ def _prepare(data: HypergraphDataset, config: TrainingConfig) -> tuple[Tensor, H
     return x, hypergraph
 
 
-def _seed_everything(seed: int) -> None:
-    torch.manual_seed(seed)
+def _content(dataset: HypergraphDataset, splits: Sequence[Split] | None) -> str:
+    """SHA-256 of what is trained on, so that a results file is of one data set, whatever its name.
+
+    Args:
+        dataset: with features.
+        splits: where they are not drawn from the seed.
+    """
+    h, sha = dataset.hypergraph, hashlib.sha256()
+    tensors = [h.hyperedge_index, h.hyperedge_weight, h.incidence_weight, dataset.x, dataset.y]
+    for split in splits or ():
+        tensors += [split.train, split.valid, split.test]
+    sha.update(f"{h.num_nodes} {h.num_edges}".encode())
+    for tensor in tensors:
+        if tensor is None:
+            sha.update(b"none")
+            continue
+        dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+        sha.update(f"{dense.dtype}{list(dense.shape)}".encode())
+        sha.update(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _check_seed(seed: int, runs: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"`seed` must be an int, got {type(seed).__name__}")
+    if not -(2**63) <= seed < 2**63 - runs:
+        raise ValueError(f"`seed` must be a number of 64 bits, got {seed}")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    # Which of them depends on the device and on how PyTorch was built.
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"`device` {str(device)!r} cannot be used here: {why}") from error
+
+
+def _own_draws(device: str | torch.device) -> AbstractContextManager[None]:
+    """Within it random states may be seeded; after it they are what they were."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    return torch.random.fork_rng(devices=cuda)

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+CONTENT = "content"  # key of the settings: SHA-256 of what was trained on
+_BEGINS = '{"settings": '
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -56,8 +59,11 @@ class TrainingResult:
 
     @property
     def std(self) -> float:
-        """Sample standard deviation (n - 1) of the test accuracy; 0 for a single run."""
-        if not self.runs:
+        """Sample standard deviation (n - 1) of the test accuracy; 0 for a single run.
+
+        NaN without runs, or without test vertices.
+        """
+        if not self.runs or any(math.isnan(test) for test in self._test):
             return math.nan
         return statistics.stdev(self._test) if len(self.runs) > 1 else 0.0
 
@@ -110,11 +116,16 @@ class RunLog:
         self.path = Path(path)
         self.settings = json.loads(json.dumps(settings))
         self.runs: dict[int, RunResult] = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        try:
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        except UnicodeDecodeError as error:
+            raise self._foreign(error) from error
         lines = text.split("\n")
         whole, torn = lines[:-1], lines[-1]
         if whole:
             self._read(whole)
+        elif not torn.startswith(_BEGINS[: len(torn)]):  # somebody's file without a line break
+            raise self._foreign("no line break")
         if torn or not whole:
             self._rewrite()
 
@@ -134,11 +145,12 @@ class RunLog:
             entries = [json.loads(line) for line in lines]
             found = entries[0]["settings"]
             results = [_run(entry["run"]) for entry in entries[1:]]
+            if not isinstance(found, dict):
+                raise ValueError("its settings are no object")
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.path} is not a results file of hypergraph.training ({error}); "
-                "name another one"
-            ) from error
+            raise self._foreign(error) from error
+        if CONTENT in self.settings:  # files of earlier versions lack it
+            found.setdefault(CONTENT, self.settings[CONTENT])
         if found != self.settings:
             keys = sorted(
                 key for key in {*found, *self.settings} if found.get(key) != self.settings.get(key)
@@ -151,6 +163,11 @@ class RunLog:
                 "delete it"
             )
         self.runs = {result.run: result for result in results}
+
+    def _foreign(self, why: object) -> ValueError:
+        return ValueError(
+            f"{self.path} is not a results file of hypergraph.training ({why}); name another one"
+        )
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

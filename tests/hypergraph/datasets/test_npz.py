@@ -1,3 +1,4 @@
+import contextlib
 import io
 import pickle
 import re
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hypergraph import Hypergraph
 from hypergraph.datasets import HypergraphDataset, read_npz, write_npz
 
 
@@ -63,8 +65,12 @@ def test_an_interrupted_write_leaves_the_old_file(toy, tmp_path, monkeypatch):
 
 def test_a_hypergraph_with_weights_is_refused(toy, tmp_path):
     weighted = replace(toy, hypergraph=toy.hypergraph.with_hyperedge_weight(torch.ones(3)))
-    with pytest.raises(ValueError, match="without weights"):
-        write_npz(weighted, tmp_path / "weighted.npz")
+    pairs, ends = torch.tensor([[0, 1], [0, 0]]), torch.tensor([-1, 1], dtype=torch.int8)
+    directed = replace(toy, hypergraph=Hypergraph(pairs, 6, 1, direction=ends))
+    for data, field in ((weighted, "hyperedge_weight"), (directed, "direction")):
+        with pytest.raises(ValueError, match=f"without weights or other fields.*`{field}`"):
+            write_npz(data, tmp_path / "weighted.npz")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_test_set_defaults_to_the_rest(toy, tmp_path):
@@ -100,6 +106,10 @@ def arrays_of(data, folder):
             "'x_shape' must have 6 rows",
         ),
         ({"x_shape": np.array([6, 4])}, "not a CSR matrix"),
+        ({"x_shape": np.array([6, 10**14])}, "allocate"),
+        ({"x": np.zeros((6, 2), complex)}, "'x' must hold real numbers, got complex128"),
+        ({"x_data": np.array(["1"] * 4)}, "'x_data' must hold real numbers"),
+        ({"hyperedge_weight": np.ones(3)}, "'hyperedge_weight' has no place"),
         ({"x_indptr": np.array([0, 3, 1, 2, 2, 3, 4])}, "not a CSR matrix"),
         ({"train_1": np.array([0, 6])}, "'train_1' must be a list of vertices"),
         ({"train_1": np.array([[0, 2]])}, "'train_1' must be a list of vertices"),
@@ -129,6 +139,26 @@ def test_pickles_inside_are_never_executed(toy, tmp_path):
     arrays = arrays_of(toy, tmp_path)
     arrays["y"] = np.array([_Bomb()] * 6, dtype=object)
     np.savez(tmp_path / "bomb.npz", **arrays)
+    with pytest.raises(ValueError, match="not an npz file of plain arrays"):
+        read_npz(tmp_path / "bomb.npz")
+
+
+def test_any_broken_byte_is_a_value_error(toy, tmp_path):
+    content = write_npz(toy, tmp_path / "whole.npz").read_bytes()
+    path = tmp_path / "broken.npz"
+    for place in range(0, len(content), 5):
+        for value in (0x06, 0xFF):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            with contextlib.suppress(ValueError):  # it may also hit what nobody reads
+                read_npz(path)
+
+
+def test_a_size_that_is_not_true_is_told(tmp_path):
+    header = io.BytesIO()
+    shape = {"descr": "<i8", "fortran_order": False, "shape": (10**14,)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
+        archive.writestr("y.npy", header.getvalue())
     with pytest.raises(ValueError, match="not an npz file of plain arrays"):
         read_npz(tmp_path / "bomb.npz")
 

@@ -57,6 +57,8 @@ def test_prints_a_table_and_continues_from_a_file(file, tmp_path, capsys):
         (["--data", "FILE", "--model", "hgnn", "--set", "dropout=2"], "`dropout` must lie in"),
         (["--data", "FILE", "--model", "hgnn", "--lr", "-1"], "`lr` must be positive"),
         (["--data", "FILE", "--model", "hgnn", "--runs", "0"], "`runs` must be at least 1"),
+        (["--data", "FILE", "--model", "hgnn", "--threads", "-1"], "`--threads` must be at least"),
+        (["--data", "FILE", "--model", "hgnn", "--device", "abacus"], "`device` 'abacus' cannot"),
     ],
 )
 def test_wrong_arguments_end_with_one_line(file, arguments, message, capsys):
@@ -70,6 +72,7 @@ def test_lists_what_there_is(capsys):
     assert main(["--list"]) == 0
     shown = capsys.readouterr().out
     assert "cora-cocitation" in shown and "hidden_channels=128" in shown
+    assert "conv_options={}" in shown
     with pytest.raises(SystemExit) as caught:
         main(["--data", "zoo"])
     assert caught.value.code == 2 and "--list shows" in capsys.readouterr().err

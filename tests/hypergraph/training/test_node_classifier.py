@@ -167,6 +167,11 @@ def test_normalised_features_have_rows_that_add_up_to_one(planted):
     assert torch.allclose(sums[torch.arange(120) != 5], torch.ones(119))
 
 
+def split(train, valid, test):
+    kind = torch.bool if any(isinstance(v, bool) for v in train) else torch.long
+    return Split(*(torch.tensor(part, dtype=kind) for part in (train, valid, test)))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -180,11 +185,33 @@ def test_normalised_features_have_rows_that_add_up_to_one(planted):
         ({"splits": "fixed"}, ValueError, "`splits` must be 'random', 'published'"),
         ({"splits": []}, ValueError, "`splits` must hold at least one"),
         ({"fractions": (1, 1, 1)}, ValueError, "`fractions` must be three"),
+        ({"fractions": (0, 0.5, 0.5)}, ValueError, "`fractions` .* leave nothing of 120"),
+        ({"splits": [3]}, TypeError, r"`splits\[0\]` must be a Split"),
+        ({"splits": [split([0, 1], [1], [2])]}, ValueError, "every vertex once, in one part"),
+        ({"splits": [split([0], [], [120])]}, ValueError, r"`splits\[0\].test` must lie in"),
+        ({"splits": [split([], [0], [1])]}, ValueError, r"`splits\[0\].train` must hold vertices"),
+        ({"splits": [split([True], [False], [True])]}, TypeError, "got a mask; pass mask.nonzero"),
+        ({"seed": 0.5}, TypeError, "`seed` must be an int"),
+        ({"seed": 2**63}, ValueError, "`seed` must be a number of 64 bits"),
+        ({"config": {"epochs": 3}}, TypeError, "`config` must be a TrainingConfig"),
+        ({"device": "abacus"}, ValueError, "`device` 'abacus' cannot be used here"),
     ],
 )
 def test_wrong_arguments_are_named(planted, options, error, message):
     with pytest.raises(error, match=message):
         train(planted, **options)
+
+
+def test_a_name_is_no_data_set():
+    with pytest.raises(TypeError, match="`dataset` must be a HypergraphDataset, got str"):
+        train("cora-cocitation")
+
+
+def test_the_callers_random_state_stays(planted):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(planted, config=TrainingConfig(epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_data_without_features_or_splits(planted):

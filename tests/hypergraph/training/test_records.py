@@ -81,18 +81,56 @@ def test_other_settings_do_not_mix(planted, tmp_path):
     ):
         with pytest.raises(ValueError, match="holds runs with other settings"):
             train(planted, path, 1, **options)
+    for data in (
+        replace(planted, x=planted.x + 1),
+        replace(planted, y=2 - planted.y),
+        replace(planted, hypergraph=planted.hypergraph.drop_edges([0])),
+    ):
+        with pytest.raises(ValueError, match="other settings .content"):
+            train(data, path, 1)
     assert path.read_text() == before
+    train(planted, tmp_path / "published", 1, splits="published")
+    with pytest.raises(ValueError, match="other settings .content"):
+        other = replace(planted, splits=planted.splits[:1])
+        train(other, tmp_path / "published", 1, splits="published")
+
+
+def test_a_file_from_before_the_content_was_noted_is_continued(planted, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    first = train(planted, path, 1)
+    lines = path.read_text().splitlines()
+    settings = json.loads(lines[0])
+    del settings["settings"]["content"]
+    path.write_text("\n".join([json.dumps(settings), *lines[1:], ""]))
+    assert train(planted, path, 1).runs == first.runs
+
+
+def test_a_lambda_has_no_name_to_go_on_by(planted, tmp_path):
+    with pytest.raises(ValueError, match="`out` needs a model with a name"):
+        train_node_classifier(lambda i, o: None, planted, out=tmp_path / "runs.jsonl")
 
 
 @pytest.mark.parametrize(
-    "text", ["hello\n", "{}\n", '{"settings": {"a": 1}}\n{"run": {"run": 0}}\n', "[1]\n", "3\n"]
+    "text",
+    [
+        "hello\n",
+        "{}\n",
+        '{"settings": {"a": 1}}\n{"run": {"run": 0}}\n',
+        '{"settings": [1]}\n',
+        "[1]\n",
+        "3\n",
+        '{"mine": "a JSON file without a line break"}',
+        "one line",
+        "\udcff\n",  # no UTF-8
+    ],
 )
 def test_other_files_are_refused_and_kept(tmp_path, text):
     path = tmp_path / "other.txt"
-    path.write_text(text)
+    content = text.encode(errors="surrogateescape")
+    path.write_bytes(content)
     with pytest.raises(ValueError, match="is not a results file"):
         RunLog(path, {"a": 1})
-    assert path.read_text() == text
+    assert path.read_bytes() == content
 
 
 def test_statistics_of_no_run_and_of_one():
@@ -101,3 +139,5 @@ def test_statistics_of_no_run_and_of_one():
     assert none.to_json()["mean"] is None
     one = TrainingResult({}, (result(0),))
     assert (one.mean, one.std, one.valid_mean) == (0.25, 0.0, 0.5)
+    untested = TrainingResult({}, (replace(result(0), test=math.nan), result(1)))
+    assert math.isnan(untested.mean) and math.isnan(untested.std)
