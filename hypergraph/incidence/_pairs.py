@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_choice
-from hypergraph._numerics import inverse_power
+from hypergraph._numerics import inverse_power, propagation_dtype
 
 Reduce = Literal["sum", "mean", "max", "min", "softmax"]
 
@@ -26,7 +26,7 @@ def reduce_pairs(
     """Reduce the messages of every group; a pair of weight 0 is absent.
 
     Args:
-        messages: [..., nnz, C], one row per pair.
+        messages: [..., nnz, C], one row per pair; added up in at least float32.
         index: [nnz] int64, the group of every pair.
         size: number of groups.
         reduce: ``"sum"`` of weight x message; ``"mean"``, that over the sum of weights; ``"max"``,
@@ -42,13 +42,17 @@ def reduce_pairs(
         weight = weight.to(messages.dtype)
     if reduce in ("max", "min"):
         return _extreme(messages, index, size, reduce == "max", weight)
+    dtype = messages.dtype
+    messages = messages.to(propagation_dtype(messages))
+    weight = None if weight is None else weight.to(messages.dtype)
     if reduce == "softmax":
         messages = messages * softmax_pairs(messages, index, size, weight)
-        return _add(messages, index, size)
+        return _add(messages, index, size).to(dtype)
     total = _add(messages if weight is None else messages * weight.unsqueeze(-1), index, size)
-    if reduce == "sum":
-        return total
-    return total * inverse_power(_count(messages, index, size, weight), -1.0).unsqueeze(-1)
+    if reduce == "mean":
+        count = _count(messages, index, size, weight)
+        total = total * inverse_power(count, -1.0).unsqueeze(-1)
+    return total.to(dtype)
 
 
 def softmax_pairs(
@@ -60,7 +64,7 @@ def softmax_pairs(
     """``weight exp(score)`` over its sum in every group, computed without overflow.
 
     Args:
-        scores: [..., nnz, K], K independent scores per pair.
+        scores: [..., nnz, K], K independent scores per pair; computed in at least float32.
         index: [nnz] int64, the group of every pair.
         size: number of groups.
         weight: [nnz], >= 0; None for ones.
@@ -69,9 +73,11 @@ def softmax_pairs(
         The shape of scores; sums to 1 in every group that has a pair of positive weight. A group
         whose weights sum to at most the smallest normal number gets 0.
     """
+    dtype = scores.dtype
     if weight is not None:
-        scores = scores.to(torch.promote_types(scores.dtype, weight.dtype))
-        weight = weight.to(scores.dtype)
+        dtype = torch.promote_types(dtype, weight.dtype)
+    scores = scores.to(propagation_dtype(scores, weight))
+    weight = None if weight is None else weight.to(scores.dtype)
     highest = _extreme(scores.detach(), index, size, True, weight)
     highest = torch.where(highest.isfinite(), highest, 0)  # where every score is -inf
     shifted = scores - highest.index_select(-2, index)
@@ -81,7 +87,8 @@ def softmax_pairs(
         # An absent pair may have the largest score of all: it must not overflow.
         powers = shifted.masked_fill((weight <= 0).unsqueeze(-1), -torch.inf).exp()
         powers = powers * weight.unsqueeze(-1)
-    return powers * inverse_power(_add(powers, index, size), -1.0).index_select(-2, index)
+    shares = powers * inverse_power(_add(powers, index, size), -1.0).index_select(-2, index)
+    return shares.to(dtype)
 
 
 def _add(messages: Tensor, index: Tensor, size: int) -> Tensor:

@@ -40,8 +40,8 @@ class Incidence(ABC):
     A single hypergraph also accepts features with a batch dimension and is then shared.
 
     Degrees are kept between calls as long as that changes nothing: they are computed again after an
-    in-place change of a weight, and at every call while a stored tensor is a parameter that gets
-    gradients. Indices must not be changed in place.
+    in-place change of a weight, and at every call while a stored tensor gets gradients. Indices
+    must not be changed in place.
 
     Attributes:
         num_nodes: vertices (per sample).
@@ -53,7 +53,6 @@ class Incidence(ABC):
     num_nodes: int
     num_edges: int
     batch_size: int | None
-    hyperedge_weight: Tensor | None
 
     def __init__(
         self,
@@ -65,8 +64,17 @@ class Incidence(ABC):
         self.num_nodes = num_nodes
         self.num_edges = num_edges
         self.batch_size = batch_size
-        self.hyperedge_weight = self._checked_weight(hyperedge_weight)
+        self._own_weight = self._checked_weight(hyperedge_weight)
         self._kept: dict[object, tuple[_State, Any, list[Tensor]]] = {}
+
+    @property
+    def hyperedge_weight(self) -> Tensor | None:
+        """[num_edges] or [batch_size, num_edges], or None for ones."""
+        return self._own_weight
+
+    @hyperedge_weight.setter
+    def hyperedge_weight(self, weight: Tensor | None) -> None:
+        self._own_weight = weight
 
     # ---- to be written by every operator
 
@@ -302,9 +310,12 @@ class Incidence(ABC):
         degree_dtype = torch.promote_types(self.dtype or torch.float32, torch.float32)
         return degree_dtype if dtype is None else torch.promote_types(degree_dtype, dtype)
 
-    def _keep(self, key: object, compute: Callable[[], _Value]) -> _Value:
-        """The value computed before under ``key``, if it would come out the same now."""
-        state = self._state()
+    def _keep(self, key: object, compute: Callable[[], _Value], with_graph: bool = False) -> _Value:
+        """The value computed before under ``key``, if it would come out the same now.
+
+        ``with_graph`` keeps it with the graph to stored tensors that are no leaves, too.
+        """
+        state = self._state(with_graph)
         if state is None:
             return compute()
         kept = self._kept.get(key)
@@ -314,17 +325,19 @@ class Incidence(ABC):
         value: _Value = kept[1]
         return value
 
-    def _state(self) -> _State | None:
+    def _state(self, with_graph: bool) -> _State | None:
         """What kept values depend on; None where nothing may be kept.
 
-        The graph from a leaf to a kept value would be freed by the first backward. A value computed
-        without gradients or in inference mode does not serve outside of it.
+        The graph to a kept value would be freed by the first backward, and a checkpoint's second
+        pass would find kept what its first one computed. A value computed without gradients or in
+        inference mode does not serve outside of it.
         """
         if not is_eager():
             return None
         tensors = list(_stored_values(self))
         grad = torch.is_grad_enabled()
-        if grad and any(tensor.requires_grad and tensor.is_leaf for tensor in tensors):
+        learned = [tensor for tensor in tensors if grad and tensor.requires_grad]
+        if any(tensor.is_leaf for tensor in learned) or (learned and not with_graph):
             return None
         versions = [(id(t), -1 if t.is_inference() else t._version) for t in tensors]
         return (grad, torch.is_inference_mode_enabled(), *versions)
@@ -486,7 +499,7 @@ class MemberIncidence(Incidence):
         """
         pairs = self.members()
         messages = self._check_messages("messages", messages, pairs)
-        weight = self._pair_weight(pairs) if weighted else None
+        weight = self._pair_weight(pairs, messages.dtype) if weighted else None
         return self._reduce(messages, pairs.node, self.num_nodes, reduce, weight)
 
     def incidence_softmax(
@@ -527,7 +540,8 @@ class MemberIncidence(Incidence):
         if over == "nodes":
             groups, size, weight = pairs.hyperedge, self.num_edges, pairs.value
         else:
-            groups, size, weight = pairs.node, self.num_nodes, self._pair_weight(pairs)
+            groups, size = pairs.node, self.num_nodes
+            weight = self._pair_weight(pairs, scores.dtype)
         return softmax_pairs(scores, groups, samples * size, weight)
 
     def _gather(self, features: Tensor, row: int) -> Tensor:
@@ -544,11 +558,11 @@ class MemberIncidence(Incidence):
         out = reduce_pairs(messages, index, self.batch_size * size, reduce, weight)
         return out.unflatten(0, (self.batch_size, size))
 
-    def _pair_weight(self, pairs: Members) -> Tensor | None:
-        """[nnz] products w_e h_ve; None for ones."""
+    def _pair_weight(self, pairs: Members, dtype: torch.dtype) -> Tensor | None:
+        """[nnz] products w_e h_ve in at least this precision; None for ones."""
         if self.hyperedge_weight is None:
             return pairs.value
-        weight = self.weight().flatten()[pairs.hyperedge]
+        weight = self.weight(dtype).flatten()[pairs.hyperedge]
         return weight if pairs.value is None else weight * pairs.value
 
     def _check_messages(self, name: str, messages: object, pairs: Members) -> Tensor:

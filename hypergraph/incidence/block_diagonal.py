@@ -9,7 +9,12 @@ from torch import Tensor
 from hypergraph._checks import check_integer, is_eager
 from hypergraph.incidence._composite import widest_dtype
 from hypergraph.incidence.base import Incidence, Members, TensorMap
-from hypergraph.incidence.pair_list import PairList, joined_pairs
+from hypergraph.incidence.pair_list import (
+    PairList,
+    joined_pairs,
+    joined_weights,
+    with_split_weights,
+)
 
 
 class BlockDiagonal(Incidence):
@@ -51,8 +56,15 @@ class BlockDiagonal(Incidence):
         self._node_sizes = sizes
         self._edge_sizes = [block.num_edges for block in blocks]
         super().__init__(batch.shape[0], sum(self._edge_sizes))
-        if any(block.hyperedge_weight is not None for block in blocks):
-            self.hyperedge_weight = torch.cat([block.weight(self.dtype) for block in blocks])
+
+    @property
+    def hyperedge_weight(self) -> Tensor | None:
+        """[num_edges], the weights of the blocks as they are now; None for ones."""
+        return joined_weights(self.blocks)
+
+    @hyperedge_weight.setter
+    def hyperedge_weight(self, weight: Tensor | None) -> None:
+        self.blocks = with_split_weights(self.blocks, weight)
 
     @property
     def device(self) -> torch.device:
@@ -88,13 +100,8 @@ class BlockDiagonal(Incidence):
 
     def with_hyperedge_weight(self, hyperedge_weight: Tensor | None) -> Self:
         """The same hyperedges with other weights [M]; None for ones."""
-        pieces: Sequence[Tensor | None] = [None] * len(self.blocks)
-        if hyperedge_weight is not None:
-            weight = self._checked_weight(hyperedge_weight)
-            assert weight is not None
-            pieces = weight.split(self._edge_sizes)
-        pairs = zip(self.blocks, pieces, strict=True)
-        return type(self)([b.with_hyperedge_weight(piece) for b, piece in pairs], self.batch)
+        weight = self._checked_weight(hyperedge_weight)
+        return type(self)(with_split_weights(self.blocks, weight), self.batch)
 
     def _v2e(self, x: Tensor) -> Tensor:
         pieces = x[self._order].split(self._node_sizes)

@@ -8,7 +8,13 @@ from torch import Tensor
 
 from hypergraph.incidence._composite import Composite, check_parts
 from hypergraph.incidence.base import Incidence, TensorMap
-from hypergraph.incidence.pair_list import PairList, joined_pairs, renumbered
+from hypergraph.incidence.pair_list import (
+    PairList,
+    joined_pairs,
+    joined_weights,
+    renumbered,
+    with_split_weights,
+)
 
 
 class Concat(Composite):
@@ -37,14 +43,17 @@ class Concat(Composite):
         self._sizes = [part.num_edges for part in self.parts]
         first = self.parts[0]
         super().__init__(first.num_nodes, sum(self._sizes), first.batch_size, None)
-        weight = self._checked_weight(hyperedge_weight)
-        if weight is not None:
-            pieces = weight.split(self._sizes, -1)
-            pairs = zip(self.parts, pieces, strict=True)
-            self.parts = tuple(part.with_hyperedge_weight(piece) for part, piece in pairs)
-        elif any(part.hyperedge_weight is not None for part in self.parts):
-            weight = torch.cat([part.weight(self.dtype) for part in self.parts], -1)
-        self.hyperedge_weight = weight
+        if hyperedge_weight is not None:
+            self.hyperedge_weight = self._checked_weight(hyperedge_weight)
+
+    @property
+    def hyperedge_weight(self) -> Tensor | None:
+        """The weights of the parts as they are now, [total] or [B, total]; None for ones."""
+        return joined_weights(self.parts)
+
+    @hyperedge_weight.setter
+    def hyperedge_weight(self, weight: Tensor | None) -> None:
+        self.parts = with_split_weights(self.parts, weight)
 
     def to_dense(self) -> Tensor:
         """H, [N, total] or [B, N, total]."""

@@ -93,6 +93,23 @@ def joined_pairs(
     )
 
 
+def joined_weights(parts: Sequence[Incidence]) -> Tensor | None:
+    """The hyperedge weights of the parts side by side; None if all are ones."""
+    given = [part.hyperedge_weight for part in parts]
+    if all(weight is None for weight in given):
+        return None
+    pairs = zip(parts, given, strict=True)
+    return torch.cat([part.weight(None if w is None else w.dtype) for part, w in pairs], -1)
+
+
+def with_split_weights(parts: Sequence[Incidence], weight: Tensor | None) -> tuple[Incidence, ...]:
+    """The parts with their shares of weights [..., total]; None for ones."""
+    if weight is None:
+        return tuple(part.with_hyperedge_weight(None) for part in parts)
+    pieces = weight.split([part.num_edges for part in parts], -1)
+    return tuple(part.with_hyperedge_weight(w) for part, w in zip(parts, pieces, strict=True))
+
+
 def renumbered(part: Incidence, num_edges: int, first: int) -> Members:
     """A part's pairs with its hyperedges as columns ``first`` onwards of ``num_edges``."""
     node, hyperedge, value = part.with_members().members()

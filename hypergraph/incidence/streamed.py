@@ -107,7 +107,8 @@ class Streamed(Incidence):
         """P and Q; a softmax is exp with one more channel that subtracts the normaliser."""
         p, q = self.p, self.q
         if self.function == "softmax":
-            p, q = self._keep("normalised", self._with_normaliser)
+            # A pass over all tiles: kept for factors that a graph leads to, as it does in training.
+            p, q = self._keep("normalised", self._with_normaliser, with_graph=True)
         return p.to(dtype), q.to(dtype)
 
     def _with_normaliser(self) -> tuple[Tensor, Tensor]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from hypergraph import (
     BlockDiagonal,
     Concat,
     Dense,
+    HGNNConv,
     Hypergraph,
     Incidence,
     LowRank,
@@ -20,6 +23,7 @@ from hypergraph import (
     Streamed,
     WeightedSum,
 )
+from hypergraph.nn.hgnn_conv import hgnn_propagate
 from hypergraph_kernels import streamed_matmul
 
 F64 = torch.float64
@@ -317,3 +321,67 @@ def test_bad_input_is_named(build: Callable[[], Incidence], message: str) -> Non
 def test_bad_types_are_named(build: Callable[[], Incidence], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         build()
+
+
+def _learned(kind: str, weight: Tensor) -> Incidence:
+    """A composed operator over 6 vertices whose first hyperedges have learned weights."""
+    part = Hypergraph.from_edges([[0, 1, 2], [2, 3]], num_nodes=6)
+    if kind == "merge":
+        return Hypergraph.merge([part.with_hyperedge_weight(weight), part])
+    if kind == "given":
+        return Concat([part, part], weight.repeat(2))
+    if kind == "concat":
+        return Concat([part.with_hyperedge_weight(weight), part])
+    batch = torch.tensor([0] * 6)
+    return Concat([BlockDiagonal([part.with_hyperedge_weight(weight)], batch), part])
+
+
+@pytest.mark.parametrize("kind", ["merge", "given", "concat", "blocks"])
+def test_composed_weights_serve_several_backwards_and_a_checkpoint(kind: str) -> None:
+    weight = torch.rand(2, requires_grad=True)
+    h, conv, x = _learned(kind, weight), HGNNConv(3, 2), torch.randn(6, 3)
+    grads = []
+    for _ in range(2):
+        grads += torch.autograd.grad(conv(x, h).square().sum(), weight)
+    out = checkpoint(conv, x, _learned(kind, weight), use_reentrant=False)
+    grads += torch.autograd.grad(out.square().sum(), weight)
+    assert torch.equal(grads[0], grads[1]) and torch.equal(grads[0], grads[2])
+
+
+@pytest.mark.parametrize("kind", ["concat", "blocks"])
+def test_composed_weights_follow_those_of_the_parts(kind: str) -> None:
+    weight = torch.ones(2, requires_grad=True)
+    h, x = _learned(kind, weight), torch.randn(6, 3)
+    h.node_degree()
+    with torch.no_grad():
+        weight.mul_(3)  # as an optimiser does
+    assert h.weight().tolist() == [3, 3, 1, 1]
+    assert torch.equal(hgnn_propagate(x, h), hgnn_propagate(x, _learned(kind, weight)))
+    copied = copy.deepcopy(h)
+    copied.hyperedge_weight = torch.arange(4.0)
+    assert copied.weight().tolist() == [0, 1, 2, 3]
+    assert copied.node_degree().tolist() == [2, 2, 6, 4, 0, 0]
+    assert h.weight().tolist() == [3, 3, 1, 1]
+
+
+def test_weights_keep_their_precision_in_members() -> None:
+    weight = torch.tensor([1e300, 1e-300, 0.1], dtype=F64)
+    h = Hypergraph.from_edges([[0], [0, 1], [1, 2]], hyperedge_weight=weight)
+    y = torch.randn(3, 2, dtype=F64)
+    messages = h.gather_edges(y)
+    assert_close(h.reduce_to_nodes(messages, "mean"), h.e2v(y, "mean"), rtol=1e-15, atol=0)
+    assert_close(h.e2v(y, "softmax")[0], y[0], rtol=1e-15, atol=0)
+    assert torch.equal(Concat([h, h]).weight(F64), torch.cat([weight, weight]))
+    assert torch.equal(BlockDiagonal([h], torch.zeros(3).long()).weight(F64), weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_members_are_counted_in_full(dtype: torch.dtype) -> None:
+    h = Hypergraph(torch.stack([torch.arange(5000), torch.zeros(5000).long()]))
+    x = torch.ones(5000, 1, dtype=dtype)
+    for reduce in ("mean", "softmax", "max"):
+        out = h.reduce_to_edges(x, reduce)
+        assert out.dtype == dtype and out.item() == 1, reduce
+    alpha = h.incidence_softmax(x)
+    assert alpha.dtype == dtype
+    assert_close(alpha.float().sum().item(), 1.0, rtol=0.01, atol=0)
