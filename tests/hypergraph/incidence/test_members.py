@@ -117,3 +117,92 @@ def test_gathered_features_of_batches() -> None:
     single = NeighborTable(torch.tensor([[0, 1]]), 2)
     assert single.gather_nodes(x).tolist() == [[[0], [1]], [[2], [3]]]
     assert single.reduce_to_edges(single.gather_nodes(x)).tolist() == [[[1]], [[5]]]
+
+
+def test_tables_say_what_they_are() -> None:
+    index = torch.tensor([[0, 1, 2], [1, 2, 0]])
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    table = NeighborTable(index, 4, torch.ones(2, 3), mask)
+    assert repr(table) == (
+        "NeighborTable(num_nodes=4, num_edges=2, width=3, weighted members, masked, device='cpu')"
+    )
+    assert "masked" not in repr(NeighborTable(index)) and "weighted" not in repr(
+        NeighborTable(index)
+    )
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([[0.5, 1.0, 2.0], [3.0, 1.0, 4.0]])])
+def test_masked_slots_are_absent_while_a_graph_is_traced(weights: torch.Tensor | None) -> None:
+    torch._dynamo.reset()
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    table = NeighborTable(torch.tensor([[0, 1, 2], [1, 2, 0]]), 4, weights, mask)
+    x = torch.tensor([[1.0], [50.0], [3.0], [90.0]])
+
+    def run(x: torch.Tensor) -> list[torch.Tensor]:
+        edges = [table.v2e(x, r) for r in ("sum", "mean", "max", "min", "softmax")]  # type: ignore[arg-type]
+        return [*edges, *(table.e2v(y, "max") for y in edges)]
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    assert_close(compiled(x), run(x))
+
+
+def test_scores_of_samples_that_share_a_hypergraph() -> None:
+    h = Hypergraph.from_edges([[0, 1], [1, 2]])
+    scores = torch.randn(3, 4, 2)
+    together = h.incidence_softmax(scores)
+    assert_close(together, torch.stack([h.incidence_softmax(s) for s in scores]))
+    table = NeighborTable(torch.tensor([[[0, 1]], [[1, 1]]]), 2)
+    apart = table.incidence_softmax(torch.tensor([0.0, 0.0, 5.0, 5.0]))
+    assert apart.tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+def test_features_set_the_precision_of_weights_and_degrees() -> None:
+    h = Hypergraph(torch.tensor([[0, 1], [0, 0]]), hyperedge_weight=torch.ones(1).double())
+    x = torch.ones(2, 1)
+    assert h.v2v(x, "sum").dtype == torch.float32
+    assert h.v2v(x.double(), "sum").dtype == torch.float64
+    assert h.node_degree().dtype == torch.float32
+    assert h.node_degree(torch.float64).dtype == torch.float64
+    assert h.weight(torch.float64).dtype == torch.float64
+
+
+def test_refusals_say_what_was_expected() -> None:
+    h = Hypergraph.from_edges([[0, 1], [1, 2]])
+    low = LowRank(torch.ones(3, 1), torch.ones(2, 1))
+    expected = (
+        "`hypergraph` must be an operator whose members can be listed, because this layer or "
+        "reduction needs every (vertex, hyperedge) pair, got LowRank; use a Hypergraph or "
+        "NeighborTable, a reduction 'sum' or 'mean', or a layer such as HGNNConv"
+    )
+    with pytest.raises(TypeError) as error:
+        low.v2e(torch.ones(3, 1), "max")
+    assert str(error.value) == expected
+    cases = [
+        (
+            lambda: h.gather_edges(torch.ones(3, 1)),
+            "`y` must have shape [num_edges=2, C] (or [B, ...] to share the hypergraph), "
+            "got [3, 1]",
+        ),
+        (
+            lambda: h.gather_nodes(torch.ones(2, 1)),
+            "`x` must have shape [num_nodes=3, C] (or [B, ...] to share the hypergraph), "
+            "got [2, 1]",
+        ),
+        (
+            lambda: h.incidence_softmax(torch.ones(3, 2)),
+            "`scores` must have shape [nnz=4, C] (or [B, ...] to share the hypergraph), one row "
+            "per pair, got [3, 2]",
+        ),
+        (
+            lambda: NeighborTable(torch.tensor([[[0, 1]]]), 2).reduce_to_nodes(torch.ones(3, 2)),
+            "`messages` must have shape [nnz=2, C], one row per pair, got [3, 2]",
+        ),
+        (
+            lambda: NeighborTable(torch.tensor([[[0, 1]]]), 2).e2v(torch.ones(3, 2)),
+            "`y` must have shape [1, num_edges=1, C], got [3, 2]",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError) as refusal:
+            call()
+        assert str(refusal.value) == message

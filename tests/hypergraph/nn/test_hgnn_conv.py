@@ -291,3 +291,11 @@ def test_golden_outputs_of_dhg(shared_dir: Path, graph: str, setting: str) -> No
 def test_bad_input_is_named(run, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run(HGNNConv(3, 2), torch.randn(4, 3))
+
+
+def test_parameters_start_where_the_authors_start_them() -> None:
+    layer = HGNNConv(50, 16)
+    bound = 16**-0.5
+    for parameter in (layer.theta.weight, layer.theta.bias):
+        assert -bound <= parameter.min() < -bound / 2
+        assert bound / 2 < parameter.max() <= bound
