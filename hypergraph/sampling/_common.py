@@ -92,7 +92,7 @@ def places(numbers: Tensor, among: Tensor) -> Tensor:
 def check_numbers(name: str, given: Tensor | Sequence[int], count: int, size_name: str) -> Tensor:
     """[n] different int64 numbers in [0, count), from numbers or a bool mask."""
     if not isinstance(given, Tensor):
-        given = torch.tensor([int(number) for number in given], dtype=torch.long)
+        given = torch.tensor(given) if len(given) else torch.zeros(0, dtype=torch.long)
     if given.dtype == torch.bool:
         if given.shape != (count,):
             raise ValueError(

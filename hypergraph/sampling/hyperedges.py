@@ -141,4 +141,6 @@ class HyperedgeSampler:
         )
 
     def __repr__(self) -> str:
-        return f"HyperedgeSampler({self.hypergraph}, negatives={self.negatives!r}, {self.ratio=})"
+        return (
+            f"HyperedgeSampler({self.hypergraph}, negatives={self.negatives!r}, ratio={self.ratio})"
+        )

@@ -108,6 +108,11 @@ class NeighborSampler:
         boundary: bool = True,
     ) -> None:
         self.hypergraph = check_on_cpu(hypergraph)
+        if num_hyperedges is None or isinstance(num_hyperedges, int):
+            raise TypeError(
+                "`num_hyperedges` must be a list with one entry per hop, got "
+                f"{num_hyperedges!r}; pass [{num_hyperedges!r}] for one hop"
+            )
         self.num_hyperedges = tuple(check_limit("num_hyperedges", k) for k in num_hyperedges)
         if not self.num_hyperedges:
             raise ValueError("`num_hyperedges` must have one entry per hop, got none; pass [None]")

@@ -358,6 +358,9 @@ def test_known_hyperedges_are_no_negatives() -> None:
         (lambda: NeighborSampler(SMALL, [1])([11]), ValueError, "`seeds`"),
         (lambda: NeighborSampler(SMALL, [1])([1, 1]), ValueError, "`seeds`"),
         (lambda: NeighborSampler(SMALL, [1])(torch.ones(2)), TypeError, "`seeds`"),
+        (lambda: NeighborSampler(SMALL, [1])([1.7]), TypeError, "`seeds`"),
+        (lambda: NeighborSampler(SMALL, 2), TypeError, "`num_hyperedges` must be a list"),
+        (lambda: NeighborSampler(SMALL, None), TypeError, "pass .None. for one hop"),
         (lambda: NeighborSampler(SMALL, [1])(torch.tensor([[1]])), ValueError, "`seeds`"),
         (lambda: NeighborSampler(SMALL, [1]).loader(batch_size=0), ValueError, "`batch_size`"),
         (
@@ -388,6 +391,26 @@ def test_known_hyperedges_are_no_negatives() -> None:
 def test_bad_arguments_are_named(call: object, error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         call()  # type: ignore[operator]
+
+
+def test_batches_move_and_samplers_show_themselves() -> None:
+    neighbors, hyperedges = NeighborSampler(SMALL, [2, None]), HyperedgeSampler(SMALL, "motif", 2.0)
+    near, asked = neighbors([0, 1]).to("meta"), hyperedges([0]).to("meta")
+    assert {near.nodes.device.type, near.edges.device.type, near.hypergraph.device.type} == {"meta"}
+    tensors = (asked.nodes, asked.edges, asked.labels)
+    assert {t.device.type for t in tensors} == {asked.candidates.device.type} == {"meta"}
+    assert "num_hyperedges=[2, None]" in repr(neighbors)
+    assert "negatives='motif', ratio=2.0" in repr(hyperedges)
+    with pytest.raises(ValueError, match="on the CPU"):
+        NeighborSampler(SMALL.to("meta"), [1])
+
+
+def test_nothing_known_and_nothing_to_grow_from() -> None:
+    empty = Hypergraph(torch.empty(2, 0, dtype=torch.long), 4, 0)
+    drawn = negative_hyperedges(empty, 40, sizes=torch.full((40,), 2))
+    assert set(edge_sets(drawn)) == {frozenset(pair) for pair in combinations(range(4), 2)}
+    with pytest.raises(ValueError, match="motif"):
+        negative_hyperedges(empty, 1, "motif", sizes=torch.tensor([2]))
 
 
 def test_code_in_the_documentation_runs(project_root: Path) -> None:
