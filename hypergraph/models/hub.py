@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     HubMixin: Any = object
 else:
     try:
-        from huggingface_hub import PyTorchModelHubMixin as HubMixin
+        from huggingface_hub import PyTorchModelHubMixin
     except ImportError:
         HubMixin = _WithoutHub
+    else:
+
+        class HubMixin(PyTorchModelHubMixin):
+            """huggingface_hub's mixin, but weights of another model are an error.
+
+            Its own default, ``strict=False``, skips weights that do not fit by name: a model of
+            another class would load, with the random weights it was made with.
+            """
+
+            @classmethod
+            def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
+                return super()._from_pretrained(strict=strict, **kwargs)

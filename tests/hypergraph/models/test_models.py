@@ -183,6 +183,14 @@ def test_saving_copying_and_starting_anew(name, options, hypergraph, tmp_path):
         assert value.shape == built[key].shape and value.isfinite().all()
 
 
+def test_weights_of_another_model_are_refused(tmp_path):
+    pytest.importorskip("huggingface_hub", reason="skipped: huggingface_hub not installed")
+    HGNN.build(5, 3).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        EDHNN.from_pretrained(tmp_path)
+    assert isinstance(EDHNN.from_pretrained(tmp_path, strict=False), EDHNN)
+
+
 def test_without_huggingface_hub_models_work_and_saving_says_what_to_install(source_environment):
     code = """
 import sys
