@@ -144,8 +144,8 @@ class FuzzyCMeans(Construction):
             kept = soft.detach() > self.threshold
             best = soft.detach().masked_fill(~used, -1)
             best = first_true(best >= best.amax(-1, keepdim=True) - _rounding(soft))
-            none = torch.zeros_like(kept).scatter(-1, best.unsqueeze(-1), True) & used
-            kept = torch.where(kept.any(-1, keepdim=True), kept, none)
+            # Above the threshold, the best is kept already.
+            kept = kept | (torch.zeros_like(kept).scatter(-1, best.unsqueeze(-1), True) & used)
             soft = torch.where(kept, soft, 0)
             matrix = kept.to(soft.dtype)
             if self.straight_through:

@@ -18,7 +18,7 @@ def point_sets(count: int, seed: int = 0) -> Iterator[Tensor]:
     """Batches [B, N, C] with N from 0 to 9 and C from 1 to 3, ``count`` sets in all.
 
     Points on a small grid (ties, equal points, zero vectors), all equal, all zero, two distinct
-    ones, normal ones, and grid points with a large common offset.
+    ones, normal ones, grid points with a large common offset, and corners of a cube anywhere.
     """
     random = torch.Generator().manual_seed(seed)
     sizes = [(n, c) for n in range(MOST_POINTS + 1) for c in range(1, MOST_CHANNELS + 1)]
@@ -30,7 +30,13 @@ def point_sets(count: int, seed: int = 0) -> Iterator[Tensor]:
         first = grid[:, :1]
         two = torch.where(torch.rand(batch, n, 1, generator=random) < 0.5, first, first + 1.5)
         x = torch.where(kind < 4, grid, normal)
-        for value, points in ((4, first.expand_as(x)), (5, 0 * x), (6, two), (7, grid + 1000)):
+        for value, points in (
+            (4, normal[:, :1].expand_as(x)),
+            (5, 0 * x),
+            (6, two),
+            (7, grid + 1000),
+            (8, (normal[:, :1] * 64).round() / 64 + (grid > 0)),
+        ):
             x = torch.where(kind == value, points, x)
         yield x
 

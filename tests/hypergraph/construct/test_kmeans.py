@@ -77,6 +77,29 @@ def test_fewer_distinct_points_than_clusters(rule: str) -> None:
     assert KMeans(3, start=rule)(torch.ones(4, 0)).to_dense().tolist() == [[1, 0, 0]] * 4
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_equal_points_are_one_however_they_round(rule: str) -> None:
+    x = torch.randn(5, 37)[torch.arange(40) % 5]
+    for offset in (0, 1000):
+        degree = KMeans(9, start=rule)(x + offset).edge_degree()
+        assert degree.tolist() == [8, 8, 8, 8, 8, 0, 0, 0, 0]
+
+
+def test_no_point_is_drawn_twice() -> None:
+    build = KMeans(3)
+    build._draws = (0.0, 0.0, 0.0)  # the very beginning of every point's share
+    assert build(torch.tensor([[0.0], [1.0], [5.0]])).to_dense().tolist() == torch.eye(3).tolist()
+
+
+def test_weights_with_gradients_are_the_same_before_anything_has_settled() -> None:
+    x = torch.randn(200, 3, dtype=F64)
+    for steps in (1, 2):
+        settings = {"max_iterations": steps, "weighting": "rbf"}
+        moving = KMeans(6, **settings, differentiable=True)(x).to_dense()
+        assert_close(moving, KMeans(6, **settings)(x).to_dense())
+        assert not torch.equal(moving, KMeans(6, weighting="rbf")(x).to_dense())
+
+
 def test_the_same_seed_gives_the_same_clusters() -> None:
     x = torch.randn(60, 3)
     torch.manual_seed(1)

@@ -289,6 +289,15 @@ def test_gradients_are_finite_at_equal_and_zero_points(metric: str) -> None:
     assert x.grad is not None and x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_vertex_has_weight_one_in_its_own_hyperedge(metric: str) -> None:
+    """However narrow the RBF: its distance is 0, not what rounding leaves of it."""
+    x = (10 * torch.randn(50, 16)).requires_grad_()
+    knn = KNN(3, metric, weighting="rbf", bandwidth=1e-6, differentiable=True)
+    weights = knn(x).weights
+    assert weights is not None and (weights[:, 0] == 1).all()
+
+
 def test_differentiable_weights_in_inference_mode() -> None:
     x, knn = torch.randn(9, 3), KNN(4, weighting="rbf", differentiable=True)
     with torch.inference_mode():
