@@ -131,6 +131,7 @@ def test_by_hand() -> None:
     assert clique_expansion(h)[0].tolist() == [[0, 1], [2, 2]]
     assert clique_expansion(h, "newman")[1].tolist() == [2, 2]
     assert star_expansion(h, "mean")[0].tolist() == [[0, 1, 3], [3, 3, 2]]
+    assert line_expansion(Hypergraph.from_edges([[0, 1], [1]]))[1].tolist() == [1, 1, 1, 1]
     both = Hypergraph.from_edges([[0, 1], [0, 1]])
     assert line_graph(both)[1].tolist() == [2, 2]
     empty = Hypergraph.from_edges([[], []], 0)
