@@ -217,7 +217,7 @@ def _tensor(name: str, values: list[Any], dtype: torch.dtype) -> Tensor:
         tensor = torch.tensor(values, dtype=dtype)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"`{name}` must hold numbers that fit {dtype}: {error}") from error
-    if tensor.is_floating_point() and bool(tensor.isinf().any()):
+    if bool(tensor.isinf().any()):
         exact = torch.tensor(values, dtype=torch.float64)
         if bool((tensor.isinf() & ~exact.isinf()).any()):
             largest = float(exact[exact.isfinite()].abs().max())

@@ -423,6 +423,8 @@ def _lost_labels(labelled: Labelled) -> list[str]:
 
 def _number(token: str, place: str) -> float:
     try:
+        if "_" in token:  # Python reads 1_0 as 10
+            raise ValueError
         return check_weight(f"{place}: the weight", float(token))
     except ValueError as error:
         if "weight" in str(error):

@@ -60,6 +60,12 @@ def test_names_attributes_and_numbers() -> None:
     assert (got.metadata, got.network_type) == ({"name": "toy"}, "asc")
 
 
+def test_features_that_are_not_finite_come_back() -> None:
+    h = Hypergraph.from_edges([[0, 1]])
+    h = h.replace(node_features=torch.tensor([[torch.inf, torch.nan], [-torch.inf, 0]]))
+    assert from_networkx(to_networkx(h)).hypergraph.equal(h)
+
+
 def test_directions_are_arcs() -> None:
     h = Hypergraph.from_directed_edges([([0, 1], [1, 2])])
     graph = to_networkx(h)

@@ -195,7 +195,8 @@ def _drawn_apart(h: Hypergraph, keep: torch.Tensor, keep_back: torch.Tensor) -> 
     for store, kept in zip(data.edge_stores, (keep, keep_back), strict=True):
         store.e_id = kept
         for name in ("edge_index", "edge_weight", "direction"):
-            store[name] = store[name][..., kept]
+            if name in store:
+                store[name] = store[name][..., kept]
     return data
 
 
@@ -210,6 +211,9 @@ def test_pairs_drawn_in_one_direction_only_are_pairs() -> None:
         direction=h.direction[kept],
     )
     assert_same(got, expected)
+    plain = Hypergraph.from_edges([[0, 1, 2], [2, 3]])
+    got = from_hetero(_drawn_apart(plain, torch.tensor([0]), torch.tensor([0, 4])))
+    assert got.hyperedge_index.tolist() == [[0, 3], [0, 1]]
     half = _drawn_apart(h, torch.tensor([5, 0, 2]), torch.tensor([2, 4]))
     del half["hyperedge", "contains", "node"].edge_weight
     with pytest.raises(ValueError, match="in both relations or in neither"):
