@@ -190,7 +190,7 @@ def _by_cluster(
     clusters: int,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Turn the clusters of every vertex into the vertices [B, M, width] of every cluster."""
-    samples, size, count = joined.shape
+    samples, size = joined.shape[:2]
     device = joined.device
     # What is not valid goes to one more cluster, which is cut off.
     owner = torch.where(valid, joined, clusters)

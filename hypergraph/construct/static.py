@@ -23,6 +23,13 @@ class StaticConstruction(Construction):
 
     Raises:
         TypeError, ValueError: it is no such operator.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph import KNN, Fusion, Hypergraph, StaticConstruction
+        >>> teams = StaticConstruction(Hypergraph.from_edges([[0, 1, 2], [2, 3]]))
+        >>> Fusion([teams, KNN(2)])(torch.randn(5, 4, 8)).shape
+        (5, 4, 6)
     """
 
     def __init__(self, hypergraph: MemberIncidence) -> None:
