@@ -6,7 +6,7 @@
 The hyperedges are split: 70 % to learn from, 10 % to choose the epoch, 20 % to be found among as
 many negatives of the same sizes. Message passing uses hyperedges that are learned from only, and
 never the very ones it is asked about in a step: these are taken out first, else the network would
-learn to look them up.
+learn to look them up. Of hyperedges with equal members, one is kept.
 
 Three methods:
 - "shared hyperedges": the mean, over the pairs of a set, of log(1 + hyperedges that both are in).
@@ -22,8 +22,8 @@ vertices; "motif", vertices that are connected; "clique", a hyperedge with one m
 a vertex that has met all others. The synthetic hyperedges are random sets of mostly one class;
 connected sets are that too, so "motif" and "clique" leave little to be found in them by anyone, and
 "shared hyperedges" is misled (its figure falls below 50). They are meant for data of your own. On
-Cora co-authorship the network was the best of the three for "motif" and "clique", and the worst for
-"sized": most authors there have too few other hyperedges to learn from.
+Cora co-authorship (seed 0) the network was the best of the three for "motif" and "clique" (AUC 72.6
+and 75.3, features alone 56.2 and 69.3), and level with the features for "sized" (78.0 and 78.7).
 """
 
 import argparse
@@ -84,10 +84,23 @@ def area_under_curve(scores: Tensor, labels: Tensor) -> float:
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
-    """Mean precision at every hyperedge, going down the list."""
-    ordered = labels[scores.argsort(descending=True)]
-    precision = ordered.cumsum(0) / torch.arange(1, len(ordered) + 1)
-    return float(precision[ordered == 1].mean())
+    """Mean precision at every hyperedge, going down the list; equal scores are taken at once."""
+    values, place = scores.unique(return_inverse=True)  # ascending
+    found = torch.zeros(len(values)).index_add_(0, place, labels).flip(0)
+    taken = torch.bincount(place, minlength=len(values)).flip(0).cumsum(0)
+    return float((found * found.cumsum(0) / taken).sum() / found.sum())
+
+
+def different(h: Hypergraph) -> Tensor:
+    """Numbers of the hyperedges with two members and more, one of each set.
+
+    Of equal ones, one would be asked about while the other is known.
+    """
+    members: list[set[int]] = [set() for _ in range(h.num_edges)]
+    for vertex, edge in h.hyperedge_index.T.tolist():
+        members[edge].add(vertex)
+    first = {frozenset(m): edge for edge, m in reversed(list(enumerate(members))) if len(m) > 1}
+    return torch.tensor(sorted(first.values()), dtype=torch.long)
 
 
 def questions(h: Hypergraph, edges: Tensor, kind: Negatives, seed: int) -> Questions:
@@ -165,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     x = label_features(data.y, seed=seed) if data.x is None else data.x
     h = data.hypergraph
 
-    usable = (h.edge_degree() >= 2).nonzero().squeeze(1)
+    usable = different(h)
     generator = torch.Generator().manual_seed(seed)
     usable = usable[torch.randperm(len(usable), generator=generator)]
     first, second = int(0.7 * len(usable)), int(0.8 * len(usable))

@@ -253,7 +253,11 @@ def draw_sizes(
                 f"`size` must have one entry per hyperedge, {num_edges}, got {sizes.shape[0]}"
             )
     else:
-        low, high = (size, size) if isinstance(size, int) else size
+        pair = (size, size) if isinstance(size, int) else size
+        whole = isinstance(pair, (tuple, list)) and len(pair) == 2
+        if not whole or not all(type(end) is int for end in pair):
+            raise TypeError(f"`size` must be an int, a pair of them, or a tensor, got {size!r}")
+        low, high = pair
         if not 1 <= low <= high:
             raise ValueError(f"`size` must be at least 1, or (low, high) with low <= high: {size}")
         sizes = low + random_integers(torch.full((num_edges,), high - low + 1), generator)

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from hypergraph import Hypergraph
 from hypergraph.datasets import write_npz
 from hypergraph.datasets.synthetic import planted_partition
 
@@ -50,6 +51,18 @@ def test_examples_follow_their_seed(load: Callable[[str], ModuleType]) -> None:
     first, second = main([*SHORT["hyperedge_prediction"]]), main([*SHORT["hyperedge_prediction"]])
     assert first == second
     assert main([*SHORT["hyperedge_prediction"], "--seed", "1"]) != first
+
+
+def test_hyperedge_prediction_counts_ties_and_repeats_once(
+    load: Callable[[str], ModuleType],
+) -> None:
+    module = load("hyperedge_prediction")
+    labels = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])
+    # One score for all says nothing, whichever comes first.
+    assert module.average_precision(torch.zeros(5), labels) == pytest.approx(0.4)
+    assert module.average_precision(torch.zeros(5), labels.flip(0)) == pytest.approx(0.4)
+    h = Hypergraph.from_edges([[0], [0, 1], [1, 2], [1, 0], [2, 1, 2], [], [0, 1, 2]])
+    assert module.different(h).tolist() == [1, 2, 6]
 
 
 def test_hyperedge_prediction_reads_a_file(

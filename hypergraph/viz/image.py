@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Of = Literal["hyperedge", "vertex"]
 
 _MARK = "#00E5FF"
+_BRIGHTEST = 4.0  # times white: a generator may go beyond white, but not so far
 
 
 def draw_on_image(
@@ -169,6 +170,11 @@ def _grey(image: Tensor | Any) -> Array:
                 "`image` as a tensor must have shape [1 or 3, height, width] and values in "
                 f"[-1, 1], got {list(image.shape)}"
             )
+        if not image.is_floating_point():
+            raise TypeError(
+                f"`image` as a tensor must hold floats in [-1, 1], got {image.dtype}; "
+                "convert bytes with image / 127.5 - 1"
+            )
         pixels = image.detach().cpu().double().permute(1, 2, 0).numpy() / 2 + 0.5
     else:
         pixels = np.asarray(image)
@@ -182,6 +188,11 @@ def _grey(image: Tensor | Any) -> Array:
                 "`image` must have shape [height, width], or [height, width, 3], "
                 f"got {list(pixels.shape)}"
             )
+    if pixels.size and pixels.max() > _BRIGHTEST:
+        raise ValueError(
+            "`image` must lie in [-1, 1] as a tensor, in [0, 1] or bytes as an array, got up to "
+            f"{pixels.max():.4g} times white; divide by 255"
+        )
     if pixels.shape[2] >= 3:
         pixels = pixels[..., :3] @ np.array([[0.299], [0.587], [0.114]])
     return np.clip(pixels[..., 0], 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,12 @@ def test_majority_labels_are_majorities_without_ties() -> None:
         assert vote.index(max(vote)) == label
     assert set(data.y.tolist()) == {0, 1, 2}
     assert torch.cat([data.splits[0].train, data.splits[0].test]).max() < 300
+
+
+@pytest.mark.parametrize("size", [2.5, (2, 3.5), (1, 2, 3), True, "23"])
+def test_a_size_that_is_no_size_is_named(size: Any) -> None:
+    with pytest.raises(TypeError, match="`size` must be an int, a pair"):
+        planted_partition(size=size)
 
 
 def test_majority_without_any_majority_is_refused() -> None:

@@ -145,8 +145,8 @@ def test_broken_pairs(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=rf"broken\.txt.*{message}"):
             read_pairs(file)
-    for column, token in (("weight", "x"), ("weight", "nan"), ("weight", "-1"), ("weight", "1e99"),
-                          ("direction", "2")):  # fmt: skip
+    for column, token in (("weight", "x"), ("weight", "1_0"), ("weight", "nan"), ("weight", "-1"),
+                          ("weight", "1e99"), ("direction", "2")):  # fmt: skip
         file.write_text(f"0 0 {token}\n")
         with pytest.raises(ValueError, match=r"broken\.txt"):
             read_pairs(file, columns=("node", "edge", column))

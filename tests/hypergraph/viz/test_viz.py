@@ -367,6 +367,10 @@ def test_axes_given_are_used(draw: object) -> None:
     assert first.images
 
 
+def bytes_of(side: int) -> torch.Tensor:
+    return torch.full((3, side, side), 200, dtype=torch.uint8)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "named"),
     [
@@ -381,6 +385,9 @@ def test_axes_given_are_used(draw: object) -> None:
         (lambda: draw_on_image(MIXED, np.zeros((2, 2)), (3, 3), []), ValueError, "`numbers`"),
         (lambda: draw_on_image(MIXED, np.zeros(2), (3, 3), [0]), ValueError, "`image`"),
         (lambda: draw_on_image(MIXED, torch.zeros(2, 2), (3, 3), [0]), ValueError, "`image`"),
+        (lambda: draw_on_image(MIXED, bytes_of(3), (3, 3), [0]), TypeError, "`image`"),
+        (lambda: draw_on_image(MIXED, bytes_of(3).float(), (3, 3), [0]), ValueError, "`image`"),
+        (lambda: draw_on_image(MIXED, 255 * np.ones((2, 2)), (3, 3), [0]), ValueError, "`image`"),
         (
             lambda: draw_on_image(MIXED, np.zeros((2, 2)), (3, 3), [0], of="cell"),
             ValueError,
