@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from hypergraph._numerics import in_autocast
+
 
 def is_eager() -> bool:
     """Tell whether values may be looked at: not while torch.compile or torch.export traces."""
@@ -134,7 +136,7 @@ def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
             f"`{name}` must be on the device of `x`, {x.device}, got {tensor.device}; "
             "move it with .to(x.device)"
         )
-    if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+    if tensor.dtype != x.dtype and not in_autocast(x.device):
         raise TypeError(
             f"`{name}` must have the dtype of `x`, {x.dtype}, got {tensor.dtype}; "
             "convert one of them with .to()"
@@ -144,7 +146,7 @@ def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
 
 def check_layer_dtype(x: Tensor, weight: Tensor) -> None:
     """Raise TypeError unless a linear layer with this weight takes ``x`` (autocast may cast)."""
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and not in_autocast(x.device):
         raise TypeError(
             f"`x` must have the dtype of the layer's parameters, {weight.dtype}, got {x.dtype}; "
             "convert one of them with .to()"

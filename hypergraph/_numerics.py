@@ -23,6 +23,18 @@ def ordinary_tensors() -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Leave autocast, of which the meta device knows nothing."""
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def in_autocast(device: torch.device) -> bool:
+    """Tell whether autocast is at work on a device."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
 def inverse_power(degree: Tensor, exponent: float) -> Tensor:
     """Raise degrees to a negative power, with 0 in place of infinity.
 

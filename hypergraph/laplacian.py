@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_choice, check_features, check_float
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.expansion import gram, pair_values, plain_members
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence, hgnn_propagate
@@ -119,7 +119,7 @@ def laplacian_product(
     check_choice("kind", kind, get_args(LaplacianKind))
     x = check_features(check_float("x", x))
     h = as_incidence(hypergraph, x)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         wide = x.to(propagation_dtype(x))
         if kind in ("hgnn", "symmetric"):
             smoothed = hgnn_propagate(wide, h)

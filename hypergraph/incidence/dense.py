@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_float, check_non_negative
+from hypergraph._numerics import without_autocast
 from hypergraph.incidence.base import Incidence, Members, TensorMap
 from hypergraph.incidence.pair_list import PairList
 
@@ -65,11 +66,11 @@ class Dense(Incidence):
         )
 
     def _v2e(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return self.matrix.to(x.dtype).mT @ x
 
     def _e2v(self, y: Tensor) -> Tensor:
-        with torch.autocast(y.device.type, enabled=False):
+        with without_autocast(y.device):
             return self.matrix.to(y.dtype) @ y
 
     def _map(self, function: TensorMap) -> Self:

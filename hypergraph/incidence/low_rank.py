@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_non_negative
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence._factors import check_factors
 from hypergraph.incidence.base import Incidence, TensorMap
 
@@ -50,7 +50,7 @@ class LowRank(Incidence):
 
     def to_dense(self) -> Tensor:
         """H, [N, M] or [B, N, M]."""
-        with torch.autocast(self.device.type, enabled=False):
+        with without_autocast(self.device):
             return self.p @ self.q.mT
 
     def _v2e(self, x: Tensor) -> Tensor:
@@ -71,5 +71,5 @@ class LowRank(Incidence):
 
 def _thin_product(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
     """``left (right^T x)``."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return left.to(x.dtype) @ (right.to(x.dtype).mT @ x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_choice
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence._factors import check_factors, per_sample
 from hypergraph.incidence.base import Incidence, TensorMap
 from hypergraph_kernels import streamed_logsumexp, streamed_matmul
@@ -73,7 +73,7 @@ class Streamed(Incidence):
 
     def to_dense(self) -> Tensor:
         """H, [N, M] or [B, N, M]: O(N M) memory, any number of derivatives."""
-        with torch.autocast(self.device.type, enabled=False):
+        with without_autocast(self.device):
             scores = self.p @ self.q.mT
         if self.function == "abs":
             return scores.abs()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import in_autocast, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence, MemberIncidence
 from hypergraph.nn._mlp import MLP
 
@@ -23,7 +23,7 @@ def aggregate(
 
     Computed in at least float32 without autocast; the result has the dtype of ``rows``.
     """
-    with torch.autocast(rows.device.type, enabled=False):
+    with without_autocast(rows.device):
         x = rows.to(propagation_dtype(rows))
         if to == "edges":
             return hypergraph.v2e(x, reduce).to(rows.dtype)
@@ -70,7 +70,7 @@ def aggregate_pairs(
     z = _first_map(mlp, x, y, members)
     if len(mlp.lins) > 1:
         z = mlp.between(z)
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         total = members.reduce_to_nodes(z.to(propagation_dtype(z)), reduce).to(z.dtype)
     if len(mlp.lins) == 1:
         return total
@@ -110,10 +110,11 @@ def _normalized_first_map(
     ``g = mu_x - mu_y``, the whole row has mean ``mu_x - (1 - p) g = mu_y + p g`` and variance
     ``p var_x + (1 - p) var_y + p (1 - p) g^2``. So per pair only g and the scale are new.
     """
-    dtype = propagation_dtype(x, y)
+    given, dtype = x.dtype, propagation_dtype(x, y)
     x, y = x.to(dtype), y.to(dtype)
     share = x.shape[-1] / first.in_features
-    of_x, of_y = (first.weight * norm.weight).tensor_split([x.shape[-1]], 1)
+    weight = first.weight.to(dtype) * norm.weight.to(dtype)
+    of_x, of_y = weight.tensor_split([x.shape[-1]], 1)
     (x, stats_x), (y, stats_y) = _centered(x), _centered(y)
     stats_x, stats_y = members.gather_nodes(stats_x), members.gather_edges(stats_y)
     gap = stats_x[..., :1] - stats_y[..., :1]
@@ -122,7 +123,8 @@ def _normalized_first_map(
     own = functional.linear(x, of_x)
     z = members.gather_nodes(own) + members.gather_edges(functional.linear(y, of_y))
     z = z + gap * ((1 - share) * of_x.sum(1) - share * of_y.sum(1))
-    return (z * scale + (first.weight @ norm.bias + first.bias)).to(own.dtype)
+    out = z * scale + (first.weight @ norm.bias + first.bias)
+    return out.to(own.dtype if in_autocast(x.device) else given)
 
 
 def _centered(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from hypergraph._checks import (
     check_non_negative_number,
     check_positive_int,
 )
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn._attention import attend_to_edges, attend_to_nodes
 from hypergraph.nn._mlp import MLP
@@ -104,7 +104,7 @@ class PMA(nn.Module):
         value = self.value(x)
         scores = self._scores(x)
         dtype = propagation_dtype(value)
-        with torch.autocast(value.device.type, enabled=False):
+        with without_autocast(value.device):
             scores = functional.leaky_relu(scores.to(dtype), self.negative_slope)
             if to == "edges":
                 alpha = hypergraph.incidence_softmax(hypergraph.gather_nodes(scores), "nodes")
@@ -112,7 +112,7 @@ class PMA(nn.Module):
             else:
                 alpha = hypergraph.incidence_softmax(hypergraph.gather_edges(scores), "edges")
                 z = attend_to_nodes(hypergraph, value.to(dtype), alpha)
-        y = self.norm0(z.to(dtype) + self.theta.flatten())
+        y = self.norm0((z.to(dtype) + self.theta.flatten()).to(self.norm0.weight.dtype))
         return self.norm1(y + functional.relu(self.rff(y))).to(value.dtype)
 
     def _scores(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hypergraph._checks import (
     check_non_negative_number,
     check_positive_int,
 )
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence, NeighborTable
 from hypergraph.incidence.base import check_fit
 from hypergraph_kernels import Segments, segment_matmul, segments_from
@@ -126,7 +126,7 @@ class DHGNNConv(nn.Module):
             weights.append(_edge_weight(table, x))
         y = torch.stack([edge.to(x.dtype) for edge in edges], -2)  # [..., N, t, C]
         scores = self.edge_scores(y).squeeze(-1)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             weight = torch.stack(torch.broadcast_tensors(*weights), -1)
             dtype = propagation_dtype(scores, weight, *edges)
             alpha = _softmax(scores.to(dtype), weight.to(dtype))
@@ -176,7 +176,7 @@ class _VertexConv(nn.Module):
         rows = x.flatten(0, -2)
         # Slot j needs W_j of its member alone: all k rows of every vertex once, then a choice.
         products = self.multiplier(rows).view(rows.shape[0] * k, k)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             index, by_edge, by_node = _segments(table, x)
             slots = index.view(-1, k) * k + torch.arange(k, device=x.device)
             dtype = torch.promote_types(propagation_dtype(products), table.dtype or torch.float32)

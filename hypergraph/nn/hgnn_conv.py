@@ -1,10 +1,9 @@
 """The hypergraph convolution of HGNN."""
 
-import torch
 from torch import Tensor, nn
 
 from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Hypergraph, Incidence
 from hypergraph.incidence.base import check_fit
 
@@ -94,7 +93,7 @@ def hgnn_propagate(
         ValueError, TypeError: the features and the hypergraph do not fit.
     """
     hypergraph = as_incidence(hypergraph, check_features(z))
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         features = z.to(propagation_dtype(z))
         root = inverse_power(hypergraph.node_degree(features.dtype), -0.5).unsqueeze(-1)
         edges, edge_degree = hypergraph.v2e_with_degree(features * root)

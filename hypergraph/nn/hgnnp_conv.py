@@ -1,10 +1,9 @@
 """The hypergraph convolution of HGNN+."""
 
-import torch
 from torch import Tensor, nn
 
 from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence
 
@@ -69,7 +68,7 @@ class HGNNPConv(nn.Module):
         check_layer_dtype(x, self.theta.weight)
         z = self.theta(x)
         hypergraph = as_incidence(hypergraph, z)
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             return hypergraph.v2v(z.to(propagation_dtype(z)), "mean").to(z.dtype)
 
     def extra_repr(self) -> str:

@@ -1,6 +1,5 @@
 """The convolution of HNHN, with a nonlinearity at the hyperedges."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,7 +9,7 @@ from hypergraph._checks import (
     check_layer_dtype,
     check_positive_int,
 )
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence
 
@@ -110,7 +109,7 @@ class HNHNConv(nn.Module):
     def to_edges(self, x: Tensor, hypergraph: Incidence) -> Tensor:
         """The hyperedges' features before the ReLU, [M, hidden_channels] or [B, M, ...]."""
         z = self.theta_v(x)
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             features = z.to(propagation_dtype(z))
             weight = inverse_power(hypergraph.node_degree(features.dtype), self.beta).unsqueeze(-1)
             total = hypergraph.v2e(weight)
@@ -118,7 +117,7 @@ class HNHNConv(nn.Module):
 
     def _to_nodes(self, edges: Tensor, hypergraph: Incidence) -> Tensor:
         y = self.theta_e(edges)
-        with torch.autocast(y.device.type, enabled=False):
+        with without_autocast(y.device):
             features = y.to(propagation_dtype(y))
             degree = hypergraph.edge_degree(features.dtype)
             weight = hypergraph.weight(degree.dtype) * inverse_power(degree, self.alpha)

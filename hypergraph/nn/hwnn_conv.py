@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence, hgnn_propagate
 
@@ -111,7 +111,7 @@ class HWNNConv(nn.Module):
             )
         operator = as_incidence(hypergraph, x)
         z = self.theta(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             out = _polynomial(self.q, z.to(propagation_dtype(z)), operator)
             if self.node_filter is not None:
                 out = out * self.node_filter.to(out.dtype).unsqueeze(-1)

@@ -14,7 +14,7 @@ from hypergraph._checks import (
     check_non_negative_number,
     check_positive_int,
 )
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence, MemberIncidence
 from hypergraph.nn._attention import attend_to_edges, attend_to_nodes
 from hypergraph.nn.hgnn_conv import as_incidence
@@ -154,13 +154,13 @@ class HyperGATConv(nn.Module):
 
     def _edges(self, z: Tensor, scores: Tensor, members: MemberIncidence) -> Tensor:
         dtype = propagation_dtype(z)
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             alpha = members.incidence_softmax(self._dropped(scores.to(dtype)), "nodes")
             return self._dropped(attend_to_edges(members, z.to(dtype), alpha)).to(z.dtype)
 
     def _nodes(self, y: Tensor, scores: Tensor, members: MemberIncidence) -> Tensor:
         dtype = propagation_dtype(y)
-        with torch.autocast(y.device.type, enabled=False):
+        with without_autocast(y.device):
             beta = members.incidence_softmax(self._dropped(scores.to(dtype)), "edges")
             return attend_to_nodes(members, y.to(dtype), beta).to(y.dtype)
 

@@ -11,7 +11,7 @@ from hypergraph._checks import (
     check_positive_int,
     is_eager,
 )
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Hypergraph, Incidence, MemberIncidence
 from hypergraph.nn.hgnn_conv import as_incidence
 from hypergraph_kernels import Segments, segment_matmul, segments_from
@@ -186,7 +186,7 @@ def extreme_members(
     """
     x = check_features(x)
     members = as_incidence(hypergraph, x).with_members()
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(x.device):
         points = x.to(propagation_dtype(x))
         if direction is None:
             direction = torch.rand(
@@ -249,7 +249,7 @@ class _Union:
 
 def _propagate(z: Tensor, members: MemberIncidence, extremes: Tensor, mediators: bool) -> Tensor:
     """``D^-1/2 (A + I) D^-1/2 Z`` without forming A."""
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         dtype = propagation_dtype(z)
         if members.dtype is not None:
             dtype = torch.promote_types(dtype, members.dtype)

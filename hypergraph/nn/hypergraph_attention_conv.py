@@ -15,7 +15,7 @@ from hypergraph._checks import (
     check_layer_dtype,
     check_positive_int,
 )
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn._attention import attend_to_edges, attend_to_nodes
 from hypergraph.nn.hgnn_conv import as_incidence, hgnn_propagate
@@ -168,7 +168,7 @@ class HypergraphAttentionConv(nn.Module):
         elif self.symmetric:
             out = hgnn_propagate(features, hypergraph)
         else:
-            with torch.autocast(z.device.type, enabled=False):
+            with without_autocast(z.device):
                 out = hypergraph.v2v(features, "mean")
         if not self.concat:
             out = out.unflatten(-1, (self.heads, self.out_channels)).mean(-2)
@@ -203,7 +203,7 @@ class HypergraphAttentionConv(nn.Module):
         members = hypergraph.with_members()
         assert self.att is not None
         own, other = self.att.split(self.out_channels, -1)
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             if edge_features is None:
                 edge_features = members.v2e(z, "mean")
             scores = members.gather_nodes(head_scores(z, own)) + members.gather_edges(

@@ -9,6 +9,7 @@ from hypergraph._checks import (
     check_positive_int,
     check_positive_number,
 )
+from hypergraph._numerics import without_autocast
 from hypergraph.nn._samples import Samples
 
 
@@ -50,7 +51,7 @@ class _SampleNorm(nn.Module):
         for parameter in self.parameters():
             check_layer_dtype(x, parameter)
             break
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             out = self._normalise(samples, samples.in_precision())
             present = samples.present()
             if present is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hypergraph._checks import check_layer_dtype, check_positive_int
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence._pairs import Reduce, check_reduce
 from hypergraph.nn._samples import Samples
 
@@ -72,7 +72,7 @@ class HypergraphPool(nn.Module):
             ValueError, TypeError: a shape or dtype does not fit.
         """
         samples = Samples(x, batch, num_samples, weight)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             rows = samples.in_precision()
             parts = [samples.reduce(rows, name) for name in self.reduce]
             return torch.cat(parts, -1).to(x.dtype)
@@ -148,7 +148,7 @@ class AttentionPool(nn.Module):
                 f"`gate` must give scores [rows, heads={self.heads}], got {list(scores.shape)} "
                 f"for {samples.rows.shape[0]} rows"
             )
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             attention = samples.softmax(scores.to(propagation_dtype(scores, x)))
             rows = samples.in_precision()
             parts = [
@@ -250,7 +250,7 @@ class TopKPool(nn.Module):
         """
         samples = Samples(x, batch, num_samples, weight, self.in_channels)
         check_layer_dtype(x, self.p)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             rows = samples.in_precision()
             p = self.p.to(rows.dtype)
             scores = (rows @ p) * inverse_power(p.square().sum(), -0.5)

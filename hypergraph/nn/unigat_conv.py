@@ -11,7 +11,7 @@ from hypergraph._checks import (
     check_layer_dtype,
     check_positive_int,
 )
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.incidence._pairs import Reduce, check_reduce
 from hypergraph.nn._attention import attend_to_nodes
@@ -116,7 +116,7 @@ class UniGATConv(nn.Module):
         check_layer_dtype(x, self.theta.weight)
         z = self.theta(x)
         members = as_incidence(hypergraph, z).with_members()
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             features = z.to(propagation_dtype(z))
             edges = members.v2e(features, self.v2e_reduce)
             scores = members.gather_edges(head_scores(edges, self.att_e))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hypergraph._checks import check_choice, check_features
-from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.incidence._pairs import Reduce
 from hypergraph.nn.hgnn_conv import as_incidence
@@ -41,7 +41,7 @@ def unigcn_propagate(
     """
     check_choice("v2e_reduce", v2e_reduce, ("mean", "sum"))
     hypergraph = as_incidence(hypergraph, check_features(z))
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         features = z.to(propagation_dtype(z))
         node_degree = hypergraph.node_degree(features.dtype)
         edges, edge_degree = hypergraph.v2e_with_degree(features)
@@ -63,7 +63,7 @@ def jump_propagate(
 ) -> Tensor:
     """``own z`` and what comes back from the hyperedges; computed in at least float32."""
     hypergraph = as_incidence(hypergraph, check_features(z))
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         features = z.to(propagation_dtype(z))
         around = hypergraph.v2v(features, v2e_reduce, e2v_reduce)
         return (own * features + around).to(z.dtype)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
-from hypergraph._numerics import propagation_dtype
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import as_incidence
 
@@ -108,10 +108,10 @@ class ViHGNNConv(nn.Module):
         x = check_features(x, self.in_channels)
         check_layer_dtype(x, self.eps)
         operator = as_incidence(hypergraph, x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             members = operator.v2e(x.to(propagation_dtype(x)), "mean").to(x.dtype)
         y = self.edge_mlp(members)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             hyperedges = operator.e2v(y.to(propagation_dtype(y)), "mean").to(x.dtype)
             own = (1 + self.eps.to(x.dtype)) * x + hyperedges
         out: Tensor = self.node_mlp(own)

@@ -277,6 +277,30 @@ def test_bfloat16_autocast(case: LayerCase) -> None:
     assert_close(got.float(), expected, rtol=0, atol=0.05 * max(scale, 1))
 
 
+@each_layer
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_parameters(case: LayerCase, dtype: torch.dtype) -> None:
+    layer, h = made(case, torch.float32), connected(dtype=torch.float32)
+    x = features(case, 6, dtype=torch.float32)
+    expected = case.call(layer, x, h)
+    layer, x = layer.to(dtype), x.to(dtype).requires_grad_()
+    got = case.call(layer, x, h.to(dtype))
+    assert got.dtype == dtype
+    got.float().sum().backward()
+    assert x.grad is not None and x.grad.dtype == dtype and x.grad.isfinite().all()
+    scale = expected.abs().max().item()
+    assert_close(got.float(), expected, rtol=0, atol=0.05 * max(scale, 1))
+
+
+@each_layer
+def test_shapes_without_data(case: LayerCase) -> None:
+    layer, h = made(case, torch.float32), connected(dtype=torch.float32)
+    x = features(case, 6, dtype=torch.float32)
+    expected = case.call(layer, x, h)
+    got = case.call(layer.to("meta"), x.to("meta"), h.to("meta"))
+    assert got.is_meta and got.shape == expected.shape and got.dtype == expected.dtype
+
+
 # ---- threads
 
 

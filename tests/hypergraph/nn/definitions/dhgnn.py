@@ -55,7 +55,7 @@ def _call(layer: nn.Module, x: Tensor, h: Incidence) -> Tensor:
         place = torch.searchsorted(values, value.squeeze(-1))
         return order.gather(-1, place.clamp_max(max(x.shape[-2] - 1, 0)))
 
-    itself = torch.arange(x.shape[-2]).expand(x.shape[:-1])
+    itself = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
     degree = h.node_degree(x.dtype).to(x.dtype).expand(x.shape[:-1])
     share = degree / (1 + degree)
     # Where there is no pair of positive weight the maximum is 0, and finds any vertex.
