@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hypergraph import Concat, Dense, Hypergraph, LowRank, NeighborTable, WeightedSum
+from hypergraph import (
+    Concat,
+    Dense,
+    HGNNConv,
+    Hypergraph,
+    LowRank,
+    NeighborTable,
+    WeightedSum,
+)
 
 X = torch.tensor([[1.0, -1.0], [2.0, 5.0], [4.0, 0.5]])
 
@@ -206,3 +214,91 @@ def test_refusals_say_what_was_expected() -> None:
         with pytest.raises(ValueError) as refusal:
             call()
         assert str(refusal.value) == message
+
+
+def test_means_of_messages_are_those_of_features() -> None:
+    index = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 0, 0, 1]])
+    values = torch.tensor([1.0, 2.0, 0.5, 0.0, 4.0], dtype=torch.float64)
+    h = Hypergraph(index, 4, 3, torch.tensor([2.0, 0.5, 1.0]).double(), values)
+    for weighted in (h, Hypergraph(index, 4, 3)):
+        x, y = torch.randn(2, 4, 3).double(), torch.randn(2, 3, 3).double()
+        to_edges = weighted.reduce_to_edges(weighted.gather_nodes(x), "mean")
+        assert_close(to_edges, weighted.v2e(x, "mean"))
+        to_nodes = weighted.reduce_to_nodes(weighted.gather_edges(y), "mean")
+        assert_close(to_nodes, weighted.e2v(y, "mean"))
+    by_hand = (1.0 * x[:, 0] + 2.5 * x[:, 1]) / 3.5
+    assert_close(h.v2e(x, "mean")[:, 0], by_hand)
+    plain = Hypergraph(index, 4, 3)
+    unweighted = h.reduce_to_edges(h.gather_nodes(x), "mean", weighted=False)
+    assert_close(unweighted, plain.v2e(x, "mean"))
+
+
+def test_softmax_of_scores_far_apart() -> None:
+    h = Hypergraph.from_edges([[0, 1, 2]])
+    assert h.incidence_softmax(torch.tensor([-1000.0, 1000.0, 999.0])).tolist() == pytest.approx(
+        [0, 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))]
+    )
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "softmax"])
+def test_values_and_features_of_different_precision(reduce: str) -> None:
+    index = torch.tensor([[[0, 1, 2], [2, 2, 0]], [[1, 1, 0], [0, 1, 2]]])
+    values = torch.rand(2, 2, 3, dtype=torch.float64)
+    mask = torch.rand(2, 2, 3) > 0.2
+    weight = torch.rand(2, 2, dtype=torch.float64)
+    table = NeighborTable(index, 3, values, mask, weight)
+    narrow = table.to(torch.float32)
+    x, y = torch.randn(2, 3, 4), torch.randn(2, 2, 4)
+    assert table.v2e(x, reduce).dtype == torch.float64  # type: ignore[arg-type]
+    for got, expected in [
+        (table.v2e(x, reduce), table.v2e(x.double(), reduce)),  # type: ignore[arg-type]
+        (narrow.v2e(x.double(), reduce), table.v2e(x.double(), reduce)),  # type: ignore[arg-type]
+        (narrow.e2v(y.double(), reduce), table.e2v(y.double(), reduce)),  # type: ignore[arg-type]
+    ]:
+        assert got.dtype == torch.float64
+        assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    bare = NeighborTable(index, 3, None, mask)
+    assert bare.v2e(x, reduce).dtype == torch.float32  # type: ignore[arg-type]
+    assert bare.v2e(x.double(), reduce).dtype == torch.float64  # type: ignore[arg-type]
+
+
+def test_sizes_of_tables() -> None:
+    assert NeighborTable(torch.tensor([[0, 3]])).num_nodes == 4
+    empty = torch.empty(0, 2, dtype=torch.long)
+    assert NeighborTable(empty).num_nodes == 0
+    assert NeighborTable(empty, 0).num_nodes == 0
+    for wrong in (True, False, 2.0, -1, "3"):
+        with pytest.raises((TypeError, ValueError), match="`num_nodes` must be"):
+            NeighborTable(torch.tensor([[0, 1]]), wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`weights` must be a torch.Tensor, got list"):
+        NeighborTable(torch.tensor([[0, 1]]), 2, [[1.0, 1.0]])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`mask` must be bool, got torch.float32"):
+        NeighborTable(torch.tensor([[0, 1]]), 2, None, torch.ones(1, 2))
+    with pytest.raises(TypeError, match="`mask` must be bool, got list"):
+        NeighborTable(torch.tensor([[0, 1]]), 2, None, [[True, True]])  # type: ignore[arg-type]
+
+
+def test_dense_matrices_of_tables_and_their_dtype() -> None:
+    index = torch.tensor([[[0], [0]], [[0], [0]]])
+    one_vertex = NeighborTable(index, 1)
+    assert one_vertex.to_dense().tolist() == [[[1, 1]], [[1, 1]]]
+    assert one_vertex.to_dense().dtype == torch.get_default_dtype()
+    assert NeighborTable(index, 1, torch.ones(2, 2, 1).double()).to_dense().dtype == torch.float64
+
+
+def test_features_must_fit_a_batch_of_hypergraphs() -> None:
+    table = NeighborTable(torch.tensor([[[0, 1]], [[1, 1]], [[0, 0]]]), 3)
+    layer = HGNNConv(2, 2)
+    assert layer(torch.ones(3, 3, 2), table).shape == (3, 3, 2)
+    for wrong in (torch.ones(3, 2), torch.ones(2, 3, 2)):
+        with pytest.raises(ValueError) as refusal:
+            layer(wrong, table)
+        assert str(refusal.value) == (
+            "`x` must have shape [3, 3, C] to go with a batch of 3 hypergraphs, "
+            f"got {list(wrong.shape)}"
+        )
+    with pytest.raises(ValueError) as refusal:
+        layer(torch.ones(3, 3, 2), table.to("meta"))
+    assert str(refusal.value) == (
+        "`hypergraph` must be on the device of `x`, cpu, got meta; move it with .to(x.device)"
+    )
