@@ -102,7 +102,6 @@ def start(x: Tensor, draws: list[float], rule: str) -> tuple[Tensor, Tensor]:
     for draw in draws:
         if centers:
             left = squared(x, torch.stack(centers, 1)).min(-1).values
-            left = torch.where(left < _ROUNDED, 0, left)
             used.append((left > 0).any(1))
         elif rule == "farthest":
             left = (x - x.mean(1, keepdim=True)).square().sum(-1)

@@ -166,19 +166,21 @@ def test_fuzzy_cmeans(rule: str, oracle_count: int) -> None:
     for number, x in enumerate(point_sets(oracle_count, seed=4)):
         clusters, fuzziness = (1, 2, 3, 5)[number % 4], (2.0, 1.5, 3.0)[number % 3]
         limit = (0.01, 0.2, 0.45)[number % 3]
-        settings = {"start": rule, "seed": number}
+        # Between two mirrored clusters the iteration amplifies rounding fivefold per step.
+        steps, tolerance = ((6, 1e-8), (15, 1e-4))[number % 2]
+        settings = {"max_iterations": steps, "start": rule, "seed": number}
         every = FuzzyCMeans(clusters, fuzziness, 0.0, "membership", **settings)
         soft = every(x).to_dense()
         assert soft.shape == (*x.shape[:2], clusters)
         if x.shape[1] == 0:
             continue
-        expected = points.fuzzy(x, list(every._draws), rule, fuzziness, 15, 1e-3)
-        wrong = ((soft - expected).abs() > 1e-6).flatten(1).any(1)
+        expected = points.fuzzy(x, list(every._draws), rule, fuzziness, steps, 1e-3)
+        wrong = ((soft - expected).abs() > tolerance).flatten(1).any(1)
         assert not wrong.any(), (clusters, fuzziness, x[wrong][0])
         kept = expected > limit
         best = F.one_hot(points.first_minimum(-expected), clusters).bool()
         kept = torch.where(kept.any(-1, keepdim=True), kept, best)
-        clear = ((expected - limit).abs() > 1e-6).flatten(1).all(1)  # not a matter of rounding
+        clear = ((expected - limit).abs() > tolerance).flatten(1).all(1)  # not a matter of rounding
         hard = FuzzyCMeans(clusters, fuzziness, limit, **settings)(x).to_dense()
         assert torch.equal(hard[clear], kept[clear].to(F64))
         part = FuzzyCMeans(clusters, fuzziness, limit, "membership", **settings)(x).to_dense()
