@@ -35,9 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.threads:
             torch.set_num_threads(check_positive_int("--threads", options.threads))
+        data = _load(options)
+        if data.x is None:
+            raise ValueError(
+                f"{options.data} has no features; --label-noise 1.0 makes some of its labels, "
+                "another file may hold some"
+            )
         result = train_node_classifier(
             options.model,
-            _load(options),
+            data,
             model_options=_model_options(options),
             config=TrainingConfig(
                 epochs=options.epochs,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,14 @@ def test_wrong_arguments_end_with_one_line(file, arguments, message, capsys):
     shown = capsys.readouterr()
     assert shown.out == "" and message in shown.err
     assert shown.err.startswith("hypergraph-train: ") and shown.err.count("\n") == 1
+
+
+def test_data_without_features_say_which_argument_gives_some(planted, tmp_path, capsys):
+    path = write_npz(replace(planted, x=None), tmp_path / "bare.npz")
+    arguments = ["--data", str(path), "--model", "hgnn", "--epochs", "1", "--runs", "1", "--quiet"]
+    assert main(arguments) == 2
+    assert "bare.npz has no features; --label-noise" in capsys.readouterr().err
+    assert main([*arguments, "--label-noise", "1"]) == 0
 
 
 def test_lists_what_there_is(capsys):
