@@ -33,6 +33,15 @@ def check_integer(name: str, tensor: object) -> Tensor:
     return tensor.long()
 
 
+def check_device(name: str, tensor: Tensor, device: torch.device, owner: str) -> None:
+    """Raise ValueError unless ``tensor`` is on ``device``, where ``owner`` is."""
+    if tensor.device != device:
+        raise ValueError(
+            f"`{name}` must be on the device of `{owner}`, {device}, got {tensor.device}; "
+            f"move it with .to({str(device)!r})"
+        )
+
+
 def check_index_range(name: str, index: Tensor, size: int, size_name: str) -> None:
     """Raise ValueError unless every entry of ``index`` lies in [0, size)."""
     if not is_eager() or index.numel() == 0 or index.is_meta:
@@ -131,11 +140,7 @@ def check_like(name: str, tensor: object, x: Tensor) -> Tensor:
         raise ValueError(
             f"`{name}` must have the shape of `x`, {list(x.shape)}, got {list(tensor.shape)}"
         )
-    if tensor.device != x.device:
-        raise ValueError(
-            f"`{name}` must be on the device of `x`, {x.device}, got {tensor.device}; "
-            "move it with .to(x.device)"
-        )
+    check_device(name, tensor, x.device, "x")
     if tensor.dtype != x.dtype and not in_autocast(x.device):
         raise TypeError(
             f"`{name}` must have the dtype of `x`, {x.dtype}, got {tensor.dtype}; "

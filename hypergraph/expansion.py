@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_choice, check_positive_int
+from hypergraph._checks import check_choice, check_finite_number, check_positive_int
 from hypergraph._numerics import inverse_power
 from hypergraph.incidence import Hypergraph, Incidence
 
@@ -183,6 +183,8 @@ def line_expansion(
                 [1, 0, 2, 1]]), tensor([0.5000, 0.5000, 1.0000, 1.0000]), tensor([[0, 1, 1],
                 [0, 0, 1]]))
     """
+    vertex_weight = check_finite_number("vertex_weight", vertex_weight)
+    hyperedge_weight = check_finite_number("hyperedge_weight", hyperedge_weight)
     pairs = plain_members(hypergraph).replace(direction=None).coalesce().hyperedge_index
     node, edge = pairs
     count = pairs.shape[1]

@@ -1,7 +1,7 @@
 """What operators made of other operators share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ def widest_dtype(dtypes: Sequence[torch.dtype | None]) -> torch.dtype | None:
 
 def check_parts(parts: Sequence[Incidence], same_edges: bool) -> tuple[Incidence, ...]:
     """Return the parts as a tuple if they can be combined, raise otherwise."""
+    if isinstance(parts, Incidence) or not isinstance(parts, Iterable):
+        raise TypeError(
+            f"`parts` must be a list of incidence operators, got {type(parts).__name__}"
+        )
     parts = tuple(parts)
     if not parts:
         raise ValueError("`parts` must hold at least one incidence operator, got none")
@@ -60,7 +64,12 @@ def check_parts(parts: Sequence[Incidence], same_edges: bool) -> tuple[Incidence
                 "wrap an index tensor as Hypergraph(hyperedge_index)"
             )
     first = parts[0]
-    for part in parts[1:]:
+    for number, part in enumerate(parts[1:], 1):
+        if part.device != first.device:
+            raise ValueError(
+                f"`parts[{number}]` must be on the device of `parts[0]`, {first.device}, "
+                f"got {part.device}; move it with .to({str(first.device)!r})"
+            )
         same = part.num_nodes == first.num_nodes and part.batch_size == first.batch_size
         if same_edges:
             same = same and part.num_edges == first.num_edges

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hypergraph._checks import check_float
+from hypergraph._checks import check_device, check_float
 
 
 def check_factors(p: Tensor, q: Tensor) -> None:
@@ -13,6 +13,7 @@ def check_factors(p: Tensor, q: Tensor) -> None:
     check_float("q", q)
     if p.dim() not in (2, 3):
         raise ValueError(f"`p` must have shape [N, d] or [B, N, d], got {list(p.shape)}")
+    check_device("q", q, p.device, "p")
     if q.dim() != p.dim() or q.shape[:-2] != p.shape[:-2] or q.shape[-1] != p.shape[-1]:
         leading = "" if p.dim() == 2 else f"{p.shape[0]}, "
         raise ValueError(

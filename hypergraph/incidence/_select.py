@@ -331,6 +331,11 @@ class Selectable(Structure):
             raise TypeError(f"`p` must be a number, got {type(p).__name__}")
         if not 0 <= p <= 1:
             raise ValueError(f"`p` must be a probability between 0 and 1, got {p}")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"`generator` must be a torch.Generator, got {type(generator).__name__}; "
+                "write torch.Generator().manual_seed(0)"
+            )
         device = self.device if generator is None else generator.device
         drawn = torch.rand(size, generator=generator, device=device)  # in [0, 1)
         return (drawn >= p).nonzero().squeeze(1).to(self.device)

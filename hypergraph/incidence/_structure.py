@@ -1,6 +1,6 @@
 """What a sparse hypergraph stores, and how a changed copy of it is made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import torch
@@ -347,9 +347,11 @@ def _group_names(names: Sequence[str] | None, group: Tensor | None) -> tuple[str
         count = int(group.max()) + 1 if group.numel() else 0
         check_index_range("hyperedge_group", group, count, "groups")
         return tuple(str(number) for number in range(count))
-    if isinstance(names, str) or any(not isinstance(name, str) for name in names):
+    if isinstance(names, str) or not isinstance(names, Iterable):
         raise TypeError(f"`group_names` must be a sequence of str, got {names!r}")
     names = tuple(names)
+    if any(not isinstance(name, str) for name in names):
+        raise TypeError(f"`group_names` must be a sequence of str, got {list(names)}")
     if len(set(names)) != len(names):
         raise ValueError(f"`group_names` must differ from each other, got {list(names)}")
     check_index_range("hyperedge_group", group, len(names), "len(group_names)")

@@ -7,7 +7,13 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_choice, check_float, check_non_negative, is_eager
+from hypergraph._checks import (
+    check_choice,
+    check_device,
+    check_float,
+    check_non_negative,
+    is_eager,
+)
 from hypergraph._numerics import inverse_power
 from hypergraph.incidence._pairs import Reduce, check_reduce, reduce_pairs, softmax_pairs
 
@@ -350,6 +356,7 @@ class Incidence(ABC):
         if weight is None:
             return None
         weight = check_float("hyperedge_weight", weight)
+        check_device("hyperedge_weight", weight, self.device, "hypergraph")
         shapes: list[tuple[int, ...]] = [(self.num_edges,)]
         if self.batch_size is not None:
             shapes.append((self.batch_size, self.num_edges))
@@ -376,6 +383,7 @@ class Incidence(ABC):
                 f"`{name}` must have shape [{leading}{size_name}={size}, C]{hint}, "
                 f"got {list(x.shape)}"
             )
+        check_device(name, x, self.device, "hypergraph")
         return x
 
     def _product(
@@ -574,6 +582,7 @@ class MemberIncidence(Incidence):
                 f"`{name}` must have shape [nnz={pairs.node.shape[0]}, C]{hint}, one row per pair, "
                 f"got {list(messages.shape)}"
             )
+        check_device(name, messages, pairs.node.device, "hypergraph")
         return messages
 
     def to_dense(self) -> Tensor:

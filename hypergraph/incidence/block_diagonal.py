@@ -40,6 +40,12 @@ class BlockDiagonal(Incidence):
         if any(not isinstance(block, Incidence) for block in blocks):
             kinds = sorted({type(block).__name__ for block in blocks})
             raise TypeError(f"`blocks` must hold incidence operators, got {', '.join(kinds)}")
+        for number, block in enumerate(blocks):
+            if block.device != batch.device:
+                raise ValueError(
+                    f"`blocks[{number}]` must be on the device of `batch`, {batch.device}, "
+                    f"got {block.device}; move it with .to({str(batch.device)!r})"
+                )
         counts = torch.bincount(batch, minlength=len(blocks)).tolist()
         sizes = [block.num_nodes for block in blocks]
         if not blocks or sizes != counts or any(b.batch_size is not None for b in blocks):

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from hypergraph._checks import check_non_negative
+from hypergraph._checks import check_float, check_non_negative
 from hypergraph.incidence._structure import Structure
 from hypergraph.incidence._transform import Transformable
 from hypergraph.incidence.base import Members
@@ -82,7 +82,7 @@ class Hypergraph(Transformable):
             >>> Hypergraph.from_edges([[0, 1], []], num_nodes=2).edge_degree()
             tensor([2., 0.])
         """
-        lists = [list(edge) for edge in edges]
+        lists = [_listed(edge) for edge in _listed(edges)]
         nodes = [_vertex(node) for edge in lists for node in edge]
         numbers = [number for number, edge in enumerate(lists) for _ in edge]
         index = torch.tensor([nodes, numbers], dtype=torch.long).view(2, -1)
@@ -115,8 +115,8 @@ class Hypergraph(Transformable):
         """
         pairs: list[tuple[int, int, int]] = []
         count = 0
-        for number, edge in enumerate(edges):
-            sides = tuple(edge)
+        for number, edge in enumerate(_listed(edges)):
+            sides = tuple(_listed(edge))
             if len(sides) != 2 or any(not isinstance(side, Iterable) for side in sides):
                 raise ValueError(
                     f"`edges` must hold pairs (tail, head) of lists, got {edge!r}; "
@@ -189,6 +189,8 @@ class Hypergraph(Transformable):
         if not isinstance(matrix, Tensor) or matrix.dim() != 2:
             shape = list(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
             raise ValueError(f"`matrix` must be a tensor [num_nodes, num_edges], got {shape}")
+        if matrix.is_complex():
+            raise TypeError(f"`matrix` must be real, got {matrix.dtype}; pass its absolute value")
         if matrix.dtype != torch.bool:
             check_non_negative("matrix", matrix)
         nodes, edges = matrix.nonzero(as_tuple=True)
@@ -332,7 +334,7 @@ class Hypergraph(Transformable):
             added = edges
         else:
             if hyperedge_weight is not None:
-                hyperedge_weight = hyperedge_weight.to("cpu")
+                hyperedge_weight = check_float("hyperedge_weight", hyperedge_weight).to("cpu")
             added = type(self).from_edges(edges, self.num_nodes, hyperedge_weight)
             added = added.to(self.device)
         added = added.replace(hyperedge_group=_zeros(added.num_edges, added), group_names=[name])
@@ -383,8 +385,20 @@ class Hypergraph(Transformable):
 torch.serialization.add_safe_globals([Hypergraph])
 
 
+def _listed(items: object) -> list[Any]:
+    try:
+        iterator = iter(items)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(
+            f"`edges` must be a list of hyperedges, each made of lists, got {items!r} for a list"
+        ) from None
+    return list(iterator)
+
+
 def _vertex(node: object) -> int:
     try:
+        if isinstance(node, bool):
+            raise TypeError
         return operator.index(node)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
@@ -397,6 +411,10 @@ def _zeros(size: int, h: Structure) -> Tensor:
 
 
 def _checked_list(hypergraphs: Sequence[Hypergraph]) -> list[Hypergraph]:
+    if isinstance(hypergraphs, Structure) or not isinstance(hypergraphs, Iterable):
+        raise TypeError(
+            f"`hypergraphs` must be a list of hypergraphs, got {type(hypergraphs).__name__}"
+        )
     hypergraphs = list(hypergraphs)
     if not hypergraphs:
         raise ValueError("`hypergraphs` must hold at least one hypergraph, got none")

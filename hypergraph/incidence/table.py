@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import (
+    check_device,
     check_float,
     check_index_range,
     check_integer,
@@ -65,6 +66,7 @@ class NeighborTable(MemberIncidence):
         check_index_range("index", index, num_nodes, "num_nodes")
         if weights is not None:
             weights = check_float("weights", weights)
+            check_device("weights", weights, index.device, "index")
             if weights.shape != index.shape:
                 raise ValueError(
                     f"`weights` must have the shape of `index`, {list(index.shape)}, "
@@ -75,6 +77,7 @@ class NeighborTable(MemberIncidence):
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
                 kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
                 raise TypeError(f"`mask` must be bool, got {kind}; pass a tensor mask != 0")
+            check_device("mask", mask, index.device, "index")
             if mask.shape != index.shape:
                 raise ValueError(
                     f"`mask` must have the shape of `index`, {list(index.shape)}, "

@@ -1,6 +1,6 @@
 """A linear combination of incidence matrices of equal size."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Self
 
 import torch
@@ -43,6 +43,11 @@ class WeightedSum(Composite):
     ) -> None:
         self.parts = check_parts(parts, same_edges=True)
         first = self.parts[0]
+        if not isinstance(coefficients, Sized):
+            raise TypeError(
+                f"`coefficients` must be a list with one entry per part, "
+                f"got {type(coefficients).__name__}"
+            )
         if len(coefficients) != len(self.parts):
             raise ValueError(
                 f"`coefficients` must have one entry per part, {len(self.parts)}, "

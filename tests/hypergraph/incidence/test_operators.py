@@ -22,6 +22,7 @@ from hypergraph import (
     NeighborTable,
     Streamed,
     WeightedSum,
+    line_expansion,
 )
 from hypergraph.nn.hgnn_conv import hgnn_propagate
 from hypergraph_kernels import streamed_matmul
@@ -316,10 +317,72 @@ def test_bad_input_is_named(build: Callable[[], Incidence], message: str) -> Non
             "`blocks` must hold incidence operators, got Tensor",
         ),
         (lambda: Concat([torch.ones(2, 2)]), "`parts` must hold incidence operators"),
+        (lambda: Concat(Dense(torch.ones(2, 2))), "`parts` must be a list of incidence operators"),
+        (lambda: Concat(None), "`parts` must be a list of incidence operators, got NoneType"),
+        (
+            lambda: WeightedSum([Dense(torch.ones(2, 2))], 0.5),
+            "`coefficients` must be a list with one entry per part, got float",
+        ),
+        (lambda: Hypergraph.from_edges([0, 1]), "`edges` must be a list of hyperedges.*got 0"),
+        (lambda: Hypergraph.from_edges(torch.tensor([0, 1])), "`edges` must be a list"),
+        (lambda: Hypergraph.from_edges([[True]]), "`edges` must hold integer.*got True"),
+        (lambda: Hypergraph.from_directed_edges([1]), "`edges` must be a list.*got 1"),
+        (lambda: Hypergraph.from_groups({"a": 3}), "`edges` must be a list.*got 3"),
+        (lambda: Hypergraph.from_dense(torch.ones(1, 1) * 1j), "`matrix` must be real"),
+        (lambda: Hypergraph.batch(Hypergraph.from_edges([[0]])), "`hypergraphs` must be a list"),
+        (lambda: Hypergraph.merge(None), "`hypergraphs` must be a list of hypergraphs"),
+        (
+            lambda: Hypergraph.from_edges([[0]]).with_group("a", [[0]], [1.0]),
+            "`hyperedge_weight` must be a torch.Tensor, got list",
+        ),
+        (
+            lambda: Hypergraph.from_groups({"a": [[0]]}).replace(group_names=5),
+            "`group_names` must be a sequence of str, got 5",
+        ),
+        (
+            lambda: Hypergraph.from_edges([[0]]).drop_edges_randomly(0.5, 3),
+            "`generator` must be a torch.Generator, got int",
+        ),
+        (
+            lambda: line_expansion(Hypergraph.from_edges([[0, 1]]), "a"),
+            "`vertex_weight` must be a number, got str",
+        ),
     ],
 )
 def test_bad_types_are_named(build: Callable[[], Incidence], message: str) -> None:
     with pytest.raises(TypeError, match=message):
+        build()
+
+
+ELSEWHERE = torch.ones(2, 2, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Dense(torch.ones(2, 2), ELSEWHERE[0]), "`hyperedge_weight`.*`hypergraph`"),
+        (lambda: Concat([Dense(torch.ones(2, 2)), Dense(ELSEWHERE)]), "`parts.1.`.*`parts.0.`"),
+        (lambda: LowRank(torch.ones(2, 2), ELSEWHERE), "`q` .*`p`"),
+        (lambda: Streamed(ELSEWHERE, torch.ones(2, 2)), "`q` .*`p`"),
+        (lambda: BlockDiagonal([Dense(ELSEWHERE)], torch.tensor([0, 0])), "`blocks.0.`.*`batch`"),
+        (
+            lambda: NeighborTable(torch.zeros(2, 2).long(), 2, ELSEWHERE),
+            "`weights` .*`index`",
+        ),
+        (
+            lambda: NeighborTable(torch.zeros(2, 2).long(), 2, mask=ELSEWHERE > 0),
+            "`mask` .*`index`",
+        ),
+        (lambda: Dense(torch.ones(2, 2)).v2e(ELSEWHERE), "`x` .*`hypergraph`"),
+        (lambda: Dense(torch.ones(2, 2)).e2v(ELSEWHERE, "max"), "`y` .*`hypergraph`"),
+        (
+            lambda: Hypergraph.from_edges([[0, 1]]).incidence_softmax(ELSEWHERE[0]),
+            "`scores` .*`hypergraph`",
+        ),
+    ],
+)
+def test_other_devices_are_named(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{message}, (cpu|meta), got (cpu|meta)"):
         build()
 
 
