@@ -62,8 +62,9 @@ class DHGNN(NodeModel):
     clusters are computed once and kept, and clusters and structure join after 10 and 5 epochs; here
     the clusters follow the features in every call, from the first. In training the members are
     drawn with PyTorch's generator, in evaluation with ``sampling_seed``, so that a model has one
-    answer per input (the official code averages five). The layer has parameters for every member,
-    so that there must be at least ``k_nearest`` vertices.
+    answer per input (the official code averages five); in a batch [B, N, C] the samples draw one
+    after the other, so that there the answer depends on a sample's place. The layer has parameters
+    for every member, so that there must be at least ``k_nearest`` vertices.
 
     Example:
         >>> import torch
