@@ -28,6 +28,15 @@ class BlockDiagonal(Incidence):
 
     Raises:
         ValueError, TypeError: the blocks and ``batch`` disagree.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph.incidence import BlockDiagonal, Dense
+        >>> blocks = [Dense(torch.ones(2, 1)), Dense(torch.eye(1))]
+        >>> BlockDiagonal(blocks, torch.tensor([0, 1, 0])).to_dense()
+        tensor([[1., 0.],
+                [0., 1.],
+                [1., 0.]])
     """
 
     def __init__(self, blocks: Sequence[Incidence], batch: Tensor) -> None:
