@@ -173,6 +173,7 @@ def check_batch(batch: Tensor | None, x: Tensor) -> Tensor | None:
             f"`batch` must have shape [{x.shape[0]}], one entry per row of `x`, "
             f"got {list(batch.shape)}"
         )
-    if is_eager() and batch.numel() and int(batch.min()) < 0:
+    check_device("batch", batch, x.device, "x")
+    if is_eager() and batch.numel() and not batch.is_meta and int(batch.min()) < 0:
         raise ValueError(f"`batch` must be non-negative, got {int(batch.min())}")
     return batch

@@ -336,14 +336,16 @@ class Incidence(ABC):
 
         The graph to a kept value would be freed by the first backward, and a checkpoint's second
         pass would find kept what its first one computed. A value computed without gradients or in
-        inference mode does not serve outside of it.
+        inference mode does not serve outside of it. Changes of a tensor made in inference mode are
+        not counted, nor those of a parameter's ``data``.
         """
         if not is_eager():
             return None
         tensors = list(_stored_values(self))
         grad = torch.is_grad_enabled()
-        learned = [tensor for tensor in tensors if grad and tensor.requires_grad]
-        if any(tensor.is_leaf for tensor in learned) or (learned and not with_graph):
+        if any(tensor.requires_grad and tensor.is_leaf for tensor in tensors):
+            return None
+        if not with_graph and any(t.is_inference() or (grad and t.requires_grad) for t in tensors):
             return None
         versions = [(id(t), -1 if t.is_inference() else t._version) for t in tensors]
         return (grad, torch.is_inference_mode_enabled(), *versions)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from hypergraph._checks import (
     check_batch,
+    check_device,
     check_features,
     check_float,
     check_non_negative,
@@ -53,6 +54,8 @@ class Samples:
             self.count = 1
             self.index = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         self.weight = None if weight is None else _checked_weight(weight, x)
+        if self.weight is not None:  # whatever an absent row holds, even NaN
+            self.rows = torch.where((self.weight > 0).unsqueeze(-1), self.rows, 0)
 
     def in_precision(self) -> Tensor:
         """[rows, C] in at least float32."""
@@ -86,16 +89,16 @@ class Samples:
 def _count(batch: Tensor, num_samples: int | None) -> int:
     if num_samples is not None:
         count = num_samples if num_samples == 0 else check_positive_int("num_samples", num_samples)
-        if is_eager() and batch.numel() and int(batch.max()) >= count:
+        if is_eager() and batch.numel() and not batch.is_meta and int(batch.max()) >= count:
             raise ValueError(
                 f"`batch` must lie in [0, num_samples={count}), got {int(batch.max())}; "
                 "pass a larger `num_samples`"
             )
         return count
-    if not is_eager():
+    if not is_eager() or batch.is_meta:
         raise ValueError(
-            "`num_samples` must be given while a model is compiled or exported: the number of "
-            "samples must not depend on values"
+            "`num_samples` must be given while a model is compiled or exported, and on the meta "
+            "device: the number of samples must not depend on values"
         )
     return int(batch.max()) + 1 if batch.numel() else 0
 
@@ -107,5 +110,6 @@ def _checked_weight(weight: object, x: Tensor) -> Tensor:
             f"`weight` must have shape {list(x.shape[:-1])}, one multiplicity per row of `x`, "
             f"got {list(weight.shape)}"
         )
+    check_device("weight", weight, x.device, "x")
     check_non_negative("weight", weight)
     return weight.flatten()

@@ -448,3 +448,22 @@ def test_many_members_are_counted_in_full(dtype: torch.dtype) -> None:
     alpha = h.incidence_softmax(x)
     assert alpha.dtype == dtype
     assert_close(alpha.float().sum().item(), 1.0, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_degrees_follow_changes_that_are_not_counted(inference: bool) -> None:
+    plain = Hypergraph.from_edges([[0, 1], [1]])
+    if inference:
+        with torch.inference_mode():
+            weight = torch.ones(2)
+            h = plain.with_hyperedge_weight(weight)
+            assert h.node_degree().tolist() == [1, 2]
+            weight.mul_(3)
+            assert h.node_degree().tolist() == [3, 6]
+        return
+    parameter = torch.nn.Parameter(torch.ones(2))
+    h = plain.with_hyperedge_weight(parameter)
+    with torch.no_grad():
+        assert h.node_degree().tolist() == [1, 2]
+        parameter.data.mul_(3)  # as averages of weights are often written
+        assert h.node_degree().tolist() == [3, 6]

@@ -516,3 +516,31 @@ def test_dense_top_rows_compile() -> None:
     assert torch.equal(again(x).x, pool(x).x) and repr(again) == repr(pool)
     with torch.autocast("cpu", torch.bfloat16):
         assert_close(pool(x).x, pool(x).x)
+
+
+@each
+def test_what_an_absent_row_holds_makes_no_difference(case: Case) -> None:
+    layer = case.make().to(F64)
+    x = torch.randn(2, 5, C, dtype=F64)
+    weight = torch.tensor([[1.0, 2.0, 0.0, 1.0, 1.0], [0.5, 0.0, 0.0, 1.0, 3.0]], dtype=F64)
+    expected = layer(x, weight=weight)
+    hidden = torch.where(weight[..., None] > 0, x, torch.nan).requires_grad_()
+    out = layer(hidden, weight=weight)
+    assert torch.equal(out, expected)
+    out.sum().backward()
+    assert hidden.grad is not None and hidden.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["batch", "weight"])
+def test_other_devices_are_named(name: str) -> None:
+    elsewhere = torch.zeros(3, device="meta", dtype=torch.long if name == "batch" else None)
+    with pytest.raises(ValueError, match=f"`{name}` must be on the device of `x`, cpu, got meta"):
+        HypergraphPool()(torch.randn(3, C), **{name: elsewhere})
+
+
+@each
+def test_shapes_without_data(case: Case) -> None:
+    layer, x, batch = case.make(), torch.randn(5, C), torch.tensor([0, 0, 1, 1, 1])
+    expected = layer(x, batch, num_samples=3)
+    got = layer.to("meta")(x.to("meta"), batch.to("meta"), num_samples=3)
+    assert got.is_meta and got.shape == expected.shape
