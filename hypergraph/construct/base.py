@@ -20,6 +20,16 @@ class Construction(nn.Module):
 
     Subclasses write ``construct`` for features [N, C] or [B, N, C]; a ``batch`` vector is handled
     here, by building one hypergraph per sample.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph import Construction, Dense, DynamicHGConv
+        >>> class Everything(Construction):
+        ...     def construct(self, x):
+        ...         return Dense(torch.ones(*x.shape[:-1], 1))  # one hyperedge of all vertices
+        >>> layer = DynamicHGConv(8, 4, construction=Everything())
+        >>> layer(torch.randn(2, 10, 8)).shape
+        torch.Size([2, 10, 4])
     """
 
     in_channels: int | None = None
