@@ -197,9 +197,15 @@ def download_hypergcn(
 
         def read(name: str) -> Any:
             path = Path(folder) / name.replace("/", "-")
-            return read_pickle(fetch(f"{address}/{name}", path, report))
+            return read_pickle(fetch(f"{address}/{name}", path, report, keeps=False))
 
-        data = from_hypergcn(read, entry)
+        try:
+            data = from_hypergcn(read, entry)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{address} does not hold what it did ({type(error).__name__}: {error}); "
+                "nothing was written"
+            ) from error
     found = content_digest(data)
     if found != entry.digest:
         raise ValueError(

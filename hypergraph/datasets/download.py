@@ -12,7 +12,13 @@ _CHUNK = 1 << 16
 _LIMIT = 200 << 20
 
 
-def fetch(url: str, path: str | Path, report: Report | None = None, timeout: float = 30.0) -> Path:
+def fetch(
+    url: str,
+    path: str | Path,
+    report: Report | None = None,
+    timeout: float = 30.0,
+    keeps: bool = True,
+) -> Path:
     """Download ``url`` to ``path``.
 
     The bytes go to ``path`` + ``.part`` and take their name when all are there; a ``.part`` file
@@ -23,6 +29,7 @@ def fetch(url: str, path: str | Path, report: Report | None = None, timeout: flo
         path: where to; an existing file is replaced.
         report: called with the bytes so far and the total, None where the server does not tell.
         timeout: seconds without an answer.
+        keeps: whether the folder outlives an error, so that the message may say what is continued.
 
     Raises:
         ConnectionError: the server cannot be reached, breaks off, or has no such file.
@@ -37,10 +44,11 @@ def fetch(url: str, path: str | Path, report: Report | None = None, timeout: flo
         if error.code != 416 or not have:  # 416: nothing is left to fetch, or another file
             raise ConnectionError(f"{url}: the server answers {error.code}") from error
         part.unlink()
-        return fetch(url, path, report, timeout)
+        return fetch(url, path, report, timeout, keeps)
     except OSError as error:
         raise ConnectionError(
-            f"{url} could not be fetched ({error}); try again, {part} is continued"
+            f"{url} could not be fetched ({error}); try again"
+            + (f", {part} is continued" if keeps else "")
         ) from error
     os.replace(part, path)
     return path

@@ -163,6 +163,32 @@ def test_download_reads_the_original_pickles_and_checks_the_content(
         assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("hypergraph", [[0, 1]]),
+        ("hypergraph", {"a": 3}),
+        ("hypergraph", {"a": [0, 6]}),
+        ("labels", 5),
+        ("features", "text"),
+        ("splits/3", {"train": [0]}),
+        ("splits/3", [1]),
+    ],
+)
+def test_another_layout_is_refused(repository, tmp_path, monkeypatch, file, content):
+    home, entry, _ = repository
+    monkeypatch.setitem(catalogue.CATALOGUE, "toy", entry)
+    folder = next(home.glob("*/data/toy"))
+    (folder / f"{file}.pickle").write_bytes(pickle.dumps(content, 2))
+    with serve(home) as (address, _):
+        monkeypatch.setattr(catalogue, "_HYPERGCN", address)
+        with pytest.raises(ValueError, match="does not hold what it did .*nothing was written"):
+            load("toy", tmp_path / "root")
+    with pytest.raises(ConnectionError, match="try again$"):
+        load("toy", tmp_path / "root")  # nobody serves, and nothing was kept
+    assert not (tmp_path / "root").exists()
+
+
 def test_dense_features_and_one_hot_labels_are_read_too(toy):
     parts = {
         "hypergraph.pickle": {"a": [0, 1, 2], "b": [3, 2], "c": []},
