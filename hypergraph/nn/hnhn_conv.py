@@ -1,5 +1,6 @@
 """The convolution of HNHN, with a nonlinearity at the hyperedges."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,7 +38,8 @@ class HNHNConv(nn.Module):
     TopoModelX has no ReLU between the stages (``nonlinear=False``) and gives NaN to isolated
     vertices.
 
-    What has degree 0 contributes 0, whatever the exponent; an isolated vertex comes out as 0. The
+    What has degree 0 contributes 0, whatever the exponent; an isolated vertex comes out as 0. A
+    power of a degree is at most the largest number to the 0.75 (2.5e28 in float32). The
     layer is linear in H but for the degrees, so that any incidence operator serves.
 
     Args:
@@ -111,7 +113,7 @@ class HNHNConv(nn.Module):
         z = self.theta_v(x)
         with without_autocast(z.device):
             features = z.to(propagation_dtype(z))
-            weight = inverse_power(hypergraph.node_degree(features.dtype), self.beta).unsqueeze(-1)
+            weight = _power(hypergraph.node_degree(features.dtype), self.beta).unsqueeze(-1)
             total = hypergraph.v2e(weight)
             return (hypergraph.v2e(features * weight) * inverse_power(total, -1.0)).to(z.dtype)
 
@@ -120,7 +122,7 @@ class HNHNConv(nn.Module):
         with without_autocast(y.device):
             features = y.to(propagation_dtype(y))
             degree = hypergraph.edge_degree(features.dtype)
-            weight = hypergraph.weight(degree.dtype) * inverse_power(degree, self.alpha)
+            weight = hypergraph.weight(degree.dtype) * _power(degree, self.alpha)
             weight = weight.unsqueeze(-1)
             total = hypergraph.e2v(weight)
             return (hypergraph.e2v(features * weight) * inverse_power(total, -1.0)).to(y.dtype)
@@ -128,3 +130,8 @@ class HNHNConv(nn.Module):
     def extra_repr(self) -> str:
         """Show the exponents."""
         return f"alpha={self.alpha}, beta={self.beta}, nonlinear={self.nonlinear}"
+
+
+def _power(degree: Tensor, exponent: float) -> Tensor:
+    """A power of degrees that leaves room for features; without a bound, 1e-30 ** -1.5 is inf."""
+    return inverse_power(degree, exponent).clamp_max(torch.finfo(degree.dtype).max ** 0.75)

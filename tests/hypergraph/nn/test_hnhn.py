@@ -141,3 +141,15 @@ def test_reset_draws_anew() -> None:
 def test_bad_settings_are_named(make, name: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"`{name}`"):
         make()
+
+
+def test_tiny_degrees_do_not_overflow() -> None:
+    plain = Hypergraph.from_edges([[0, 1], [1, 2], [2]])
+    values = torch.tensor([1e-30, 1e-30, 1.0, 1.0, 1.0], requires_grad=True)
+    h = plain.replace(incidence_weight=values)
+    x = torch.randn(3, 4, requires_grad=True)
+    out = HNHNConv(4, 2)(x, h)
+    out.sum().backward()
+    assert out.isfinite().all()
+    for tensor in (x, values):
+        assert tensor.grad is not None and tensor.grad.isfinite().all()
