@@ -76,7 +76,7 @@ class _Call:
         np.array(["text"]),
         object(),
     ],
-    ids=lambda value: str(getattr(value, "call", getattr(value, "dtype", "object"))),
+    ids=lambda value: getattr(getattr(value, "call", ("",))[0], "__name__", type(value).__name__),
 )
 def test_anything_else_is_refused_and_nothing_is_executed(tmp_path, monkeypatch, value):
     monkeypatch.chdir(tmp_path)
