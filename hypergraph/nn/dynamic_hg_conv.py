@@ -81,6 +81,9 @@ class DynamicHGConv(nn.Module):
         self.out_channels = check_positive_int("out_channels", out_channels)
         self.conv = _convolution(conv, in_channels, out_channels, bias)
         self.return_hypergraph = return_hypergraph
+        names = inspect.signature(self.conv.forward).parameters
+        self._needs_first = "x0" in names
+        self._takes_no_first = "hypergraph" in names and "x0" not in names
 
     @overload
     def forward(
@@ -131,8 +134,15 @@ class DynamicHGConv(nn.Module):
             it the incidence if asked for.
 
         Raises:
-            ValueError, TypeError: a shape or dtype does not fit, or x is not finite.
+            ValueError, TypeError: a shape or dtype does not fit, or x is not finite; or ``x0`` is
+                missing, or given to a convolution that takes none.
         """
+        if self._needs_first if x0 is None else self._takes_no_first:
+            verb = "be given with" if x0 is None else "be left out with"
+            raise ValueError(
+                f"`x0` must {verb} {type(self.conv).__name__}, which is called as "
+                f"conv({', '.join(inspect.signature(self.conv.forward).parameters)})"
+            )
         hypergraph = self.construction(x, batch)
         out = self.conv(x, hypergraph) if x0 is None else self.conv(x, x0, hypergraph)
         wanted = self.return_hypergraph if return_hypergraph is None else return_hypergraph

@@ -334,3 +334,11 @@ def test_a_convolution_of_ones_own() -> None:
 def test_a_bad_convolution_is_named(run, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run()
+
+
+def test_first_features_that_do_not_fit_the_convolution_are_named() -> None:
+    x = torch.randn(6, 4)
+    with pytest.raises(ValueError, match="`x0` must be given with UniGCNIIConv.*x, x0, hypergraph"):
+        DynamicHGConv(4, 4, k=2, conv=UniGCNIIConv(4))(x)
+    with pytest.raises(ValueError, match="`x0` must be left out with HypergraphAttentionConv"):
+        DynamicHGConv(4, 4, k=2, conv=HypergraphAttentionConv)(x, x0=x)
