@@ -14,10 +14,45 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hypergraph import Hypergraph
+from hypergraph import (
+    KNN,
+    CrossCorrelation,
+    DynamicHGConv,
+    Fusion,
+    Hypergraph,
+    Incidence,
+    UniGATConv,
+)
 from tests.hypergraph.nn.cases import CASES, LayerCase
 
 NODES, EDGES, PAIRS = 1500, 900, 9000
+
+
+def _of_its_own(*_: object) -> Tensor:
+    raise NotImplementedError("its definition is in test_dynamic_hg_conv.py")
+
+
+def _without(layer: torch.nn.Module, x: Tensor, _: Incidence) -> Tensor:
+    return layer(x)
+
+
+def _dual() -> DynamicHGConv:
+    parts = [KNN(8, weighting="rbf", differentiable=True), CrossCorrelation(4, num_edges=8, rank=4)]
+    return DynamicHGConv(4, 6, construction=Fusion(parts))
+
+
+# Their hypergraphs come from the features, so that only what follows here concerns them.
+DYNAMIC = [
+    LayerCase("DynamicHGConv", lambda: DynamicHGConv(4, 6, k=8), _of_its_own, call=_without),
+    LayerCase("DynamicHGConv, dual", _dual, _of_its_own, call=_without),
+    LayerCase(
+        "DynamicHGConv, attention",
+        lambda: DynamicHGConv(4, 6, k=8, conv=UniGATConv),
+        _of_its_own,
+        call=_without,
+    ),
+]
+EVERYWHERE = [*CASES, *DYNAMIC]
 
 
 def inputs(case: LayerCase, seed: int, nodes: int = NODES) -> tuple[Tensor, Hypergraph]:
@@ -63,7 +98,7 @@ def _ddp(rank: int, meeting: str, file: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
     stored = {}
-    for case in CASES:
+    for case in EVERYWHERE:
         for name, grad in gradients(case, rank, wrap=True).items():
             stored[f"{case.name}/{name}"] = grad
     if rank == 0:
@@ -76,7 +111,7 @@ def main() -> None:
     if task == "outputs":
         torch.set_num_threads(int(sys.argv[3]))
         stored = {}
-        for case in CASES:
+        for case in EVERYWHERE:
             for name, tensor in result(case).items():
                 stored[f"{case.name}/{name}"] = tensor.contiguous()
         save_file(stored, file)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from hypergraph import (
     UniGCNIIConv,
 )
 from tests.hypergraph.nn.cases import CASES, LayerCase
+from tests.hypergraph.nn.layers_elsewhere import DYNAMIC
 from tests.hypergraph.oracle import F64, hgnn
 
 
@@ -342,3 +345,26 @@ def test_first_features_that_do_not_fit_the_convolution_are_named() -> None:
         DynamicHGConv(4, 4, k=2, conv=UniGCNIIConv(4))(x)
     with pytest.raises(ValueError, match="`x0` must be left out with HypergraphAttentionConv"):
         DynamicHGConv(4, 4, k=2, conv=HypergraphAttentionConv)(x, x0=x)
+
+
+@pytest.mark.parametrize("case", DYNAMIC, ids=lambda case: case.name)
+def test_exports_and_pickles(case: LayerCase) -> None:
+    layer, x = case.make().eval(), torch.randn(2, 20, case.in_channels)
+    expected = layer(x)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), expected)
+    program = torch.export.export(layer, (torch.randn(2, 20, case.in_channels),))
+    assert_close(program.module()(x), expected)
+
+
+@pytest.mark.parametrize("case", DYNAMIC, ids=lambda case: case.name)
+def test_eight_threads_share_one_module(case: LayerCase) -> None:
+    layer, x = case.make().eval(), torch.randn(2, 40, case.in_channels)
+    with torch.no_grad():
+        expected = layer(x)
+
+    def run(_: int) -> Tensor:
+        with torch.no_grad():
+            return layer(x)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(torch.equal(out, expected) for out in pool.map(run, range(32)))

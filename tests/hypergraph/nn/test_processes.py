@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.hypergraph.nn.cases import CASES, LayerCase
-from tests.hypergraph.nn.layers_elsewhere import gradients, inputs, result
+from tests.hypergraph.nn.layers_elsewhere import EVERYWHERE, gradients, inputs, result
 
 each_layer = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-BY_NAME = {case.name: case for case in CASES}
+everywhere = pytest.mark.parametrize("case", EVERYWHERE, ids=lambda case: case.name)
+BY_NAME = {case.name: case for case in EVERYWHERE}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@each_layer
+@everywhere
 def test_same_seed_in_another_process_is_bit_equal(
     case: LayerCase, elsewhere: Callable[..., dict[str, Tensor]], one_thread: None
 ) -> None:
@@ -101,7 +102,7 @@ def test_our_reductions_are_bit_equal_for_any_number_of_threads() -> None:
         assert torch.equal(one, two)
 
 
-@each_layer
+@everywhere
 def test_two_processes_average_their_gradients(
     case: LayerCase, elsewhere: Callable[..., dict[str, Tensor]]
 ) -> None:
@@ -113,7 +114,7 @@ def test_two_processes_average_their_gradients(
         assert_close(there[f"{case.name}/{name}"], mean, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@each_layer
+@everywhere
 def test_save_pretrained_and_from_pretrained(case: LayerCase, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="skipped: huggingface_hub not installed")
 
