@@ -23,7 +23,10 @@ LEAST_HITS = 100
 FULL_SIZE = 5_000  # hypergraphs in a suite
 WEIGHT_KINDS = {
     "zero weight": 0.0,
-    "subnormal weight": 1e-310,
+    # Sums of it times exp(score) stay below the smallest normal number, where a softmax that
+    # subtracts its maximum and one that does not may differ; its 12 digits survive a product with
+    # a huge weight.
+    "subnormal weight": 1e-312,
     "huge weight": 1e60,
 }
 
