@@ -130,3 +130,16 @@ def test_bad_lists_and_matrices_are_named() -> None:
         Hypergraph.from_dense(torch.ones(3))
     with pytest.raises(ValueError, match="`hypergraphs` must hold at least one"):
         Hypergraph.batch([])
+
+
+def test_directed_hyperedges_take_weights_and_may_be_none() -> None:
+    weight = torch.tensor([2.0, 0.5])
+    h = Hypergraph.from_directed_edges([([0], [1]), ([1], [])], hyperedge_weight=weight)
+    assert h.hyperedge_weight is weight and h.num_edges == 2
+    none = Hypergraph.from_directed_edges([], num_nodes=3)
+    assert (none.num_nodes, none.num_edges) == (3, 0)
+
+
+def test_no_group_at_all() -> None:
+    h = Hypergraph.from_groups({}, num_nodes=3)
+    assert (h.num_nodes, h.num_edges) == (3, 0)
