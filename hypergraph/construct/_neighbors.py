@@ -130,13 +130,18 @@ class NeighborConstruction(Construction):
             scale = torch.full_like(distance[..., :1], self.bandwidth)
         # Slots that the mask leaves out stay finite, so that their gradient is 0 and not NaN.
         if self.differentiable:
-            squared = torch.where(near.kept, self._squared_distances(x, near), 0)
-            return rbf(squared, scale)
+            squared = self._squared_distances(x, near)
+            # The search's own distances: of points close together, these have lost digits.
+            squared = squared + (near.distance.square() - squared).detach()
+            return rbf(torch.where(near.kept, squared, 0), scale)
         return torch.exp(-(torch.where(near.kept, distance, 0) / scale).square())
 
     def _squared_distances(self, x: Tensor, near: Neighbors) -> Tensor:
         """Squared distances of the members again, as functions of the features."""
-        points = x.to(near.distance.dtype).reshape(-1, x.shape[-1])
+        points = x.to(near.distance.dtype)
+        if self.metric == "euclidean":  # the origin matters for rounding only
+            points = points - points.mean(-2, keepdim=True).detach()
+        points = points.reshape(-1, x.shape[-1])
         index = near.nearest
         if index.dim() == 3:
             first = torch.arange(index.shape[0], device=index.device) * x.shape[1]
@@ -153,8 +158,6 @@ class NeighborConstruction(Construction):
                 size = points.detach().abs().amax(-1, keepdim=True)
                 points = points / torch.where(size > 0, size, 1)
             points = points * inverse_power(points.square().sum(-1, keepdim=True), -0.5)
-        else:
-            points = points - points.mean(0).detach()  # the origin matters for rounding only
         with torch.autocast(x.device.type, enabled=False):
             dots = sampled_dot(points, points, by_edge, by_node).view(near.nearest.shape)
         if self.metric == "cosine":

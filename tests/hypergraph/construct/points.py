@@ -110,7 +110,8 @@ def start(x: Tensor, draws: list[float], rule: str) -> tuple[Tensor, Tensor]:
             left = torch.ones(x.shape[:2], dtype=F64)
             used.append(torch.ones(x.shape[0], dtype=torch.bool))
         if rule == "farthest":
-            pick = first_minimum(-left)
+            # Mirrored points tie; points a hair apart are still farther than equal ones.
+            pick = (left >= left.amax(1, keepdim=True) * (1 - _ROUNDED)).byte().argmax(1)
         else:  # the point in whose share of the total the draw falls
             target = draw * left.sum(1)
             passed = torch.stack([left[:, : v + 1].sum(1) <= target for v in range(x.shape[1])], 1)
