@@ -29,7 +29,7 @@ INSTALL := $(PIP) install --no-compile
 # Holds torch at the build that is installed, whatever else is asked for.
 PINNED := --constraint $(MADE)/torch.txt
 
-.PHONY: help demo test deep coverage mutation check clean distclean
+.PHONY: help demo test test-triton deep coverage mutation check clean distclean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -39,6 +39,11 @@ demo: $(MADE)/demo $(MADE)/face-assets  ## Edit two photographs and say where th
 
 test: $(MADE)/test $(MADE)/face-assets  ## Run the tests (not those marked slow or gpu)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-triton
+
+test-triton: $(MADE)/test  ## The Triton kernels in Triton's interpreter, and compiled (no GPU needed)
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	  -m 'triton and not slow' tests/kernels/triton
 
 deep: $(MADE)/test  ## Hold every layer, operator and construction to its definition, 1,000,000 times
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m oracle tests/hypergraph \
