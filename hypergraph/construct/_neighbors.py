@@ -17,8 +17,8 @@ from hypergraph.construct.base import (
     rbf,
 )
 from hypergraph.incidence import NeighborTable
-from hypergraph_kernels import Neighbors, Segments, sampled_dot, segments_from
-from hypergraph_kernels.nearest_neighbors import Metric
+from hypergraph_kernels import Implementation, Neighbors, Segments, sampled_dot, segments_from
+from hypergraph_kernels.knn import Metric
 
 Weighting = Literal["rbf"]
 
@@ -40,16 +40,19 @@ class NeighborConstruction(Construction):
         bandwidth: float | None,
         differentiable: bool,
         straight_through: bool,
+        implementation: Implementation,
     ) -> None:
         super().__init__()
         check_choice("metric", metric, get_args(Metric))
         check_choice("weighting", weighting, (None, *get_args(Weighting)))
+        check_choice("implementation", implementation, get_args(Implementation))
         if weighting == "rbf" and metric == "dot":
             raise ValueError(
                 "`weighting='rbf'` needs a distance that is 0 at the vertex itself, "
                 "got metric='dot'; use 'cosine' or 'euclidean'"
             )
         self.metric: Metric = metric
+        self.implementation: Implementation = implementation
         self.weighting = weighting
         self.bandwidth = check_soft(weighting, bandwidth, differentiable, straight_through)
         self.differentiable = differentiable or straight_through

@@ -5,8 +5,8 @@ from torch import Tensor
 from hypergraph._checks import check_positive_int, is_eager
 from hypergraph.construct._neighbors import NeighborConstruction, Weighting
 from hypergraph.construct.knn import check_distance
-from hypergraph_kernels import Neighbors, nearest_neighbors
-from hypergraph_kernels.nearest_neighbors import Metric
+from hypergraph_kernels import Implementation, Neighbors, knn
+from hypergraph_kernels.knn import Metric
 
 _FIRST_WIDTH = 32
 
@@ -32,6 +32,7 @@ class EpsilonBall(NeighborConstruction):
         bandwidth: s of ``exp(-d^2 / s^2)``; None for the vertex' mean distance to all vertices.
         differentiable: let gradients flow from RBF weights into the features; see ``KNN``.
         straight_through: incidence exactly 0 or 1, with the gradient of the RBF weights.
+        implementation: of the search, "auto" or a name of ``hypergraph_kernels.knn`` to force.
 
     Returns (from a call):
         NeighborTable with N vertices and N hyperedges; see ``Construction.forward``.
@@ -58,8 +59,11 @@ class EpsilonBall(NeighborConstruction):
         bandwidth: float | None = None,
         differentiable: bool = False,
         straight_through: bool = False,
+        implementation: Implementation = "auto",
     ) -> None:
-        super().__init__(metric, weighting, bandwidth, differentiable, straight_through)
+        super().__init__(
+            metric, weighting, bandwidth, differentiable, straight_through, implementation
+        )
         checked = check_distance("radius", radius)
         if checked is None:
             raise TypeError("`radius` must be a number, got None")
@@ -78,7 +82,9 @@ class EpsilonBall(NeighborConstruction):
         most = x.shape[-2] if self.max_members is None else min(self.max_members, x.shape[-2])
         width = min(_FIRST_WIDTH, most) if is_eager() else most
         while True:
-            near = nearest_neighbors(x, max(width, 1), self.metric, self.radius, self._needs_mean)
+            near = knn(
+                x, max(width, 1), self.metric, self.radius, self._needs_mean, self.implementation
+            )
             if not is_eager():
                 return near
             # A row that is kept to its end may go on beyond it.

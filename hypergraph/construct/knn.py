@@ -6,8 +6,8 @@ from torch import Tensor
 
 from hypergraph._checks import check_positive_int
 from hypergraph.construct._neighbors import NeighborConstruction, Weighting
-from hypergraph_kernels import Neighbors, nearest_neighbors
-from hypergraph_kernels.nearest_neighbors import Metric
+from hypergraph_kernels import Implementation, Neighbors, knn
+from hypergraph_kernels.knn import Metric
 
 
 class KNN(NeighborConstruction):
@@ -40,6 +40,7 @@ class KNN(NeighborConstruction):
             distances; the choice of members and the mean distance count as constants. For
             "euclidean" the squares of the features must be in the range of their dtype.
         straight_through: incidence exactly 0 or 1, with the gradient of the RBF weights.
+        implementation: of the search, "auto" or a name of ``hypergraph_kernels.knn`` to force.
 
     Returns (from a call):
         NeighborTable with N vertices and N hyperedges (per scale); see ``Construction.forward``.
@@ -68,6 +69,7 @@ class KNN(NeighborConstruction):
         bandwidth: float | None = None,
         differentiable: bool = False,
         straight_through: bool = False,
+        implementation: Implementation = "auto",
     ) -> None:
         self.k: int | tuple[int, ...]
         if isinstance(k, (list, tuple)):
@@ -76,7 +78,9 @@ class KNN(NeighborConstruction):
             scales = tuple(check_positive_int("k", scale) for scale in k)
         else:
             scales = (check_positive_int("k", k),)  # type: ignore[arg-type]
-        super().__init__(metric, weighting, bandwidth, differentiable, straight_through)
+        super().__init__(
+            metric, weighting, bandwidth, differentiable, straight_through, implementation
+        )
         self.k = scales if isinstance(k, (list, tuple)) else scales[0]
         self.threshold = check_distance("threshold", threshold)
         self._widest = max(scales)
@@ -88,7 +92,9 @@ class KNN(NeighborConstruction):
         return f"k={self.k}" + self._settings("threshold")
 
     def _search(self, x: Tensor) -> Neighbors:
-        return nearest_neighbors(x, self._widest, self.metric, self.threshold, self._needs_mean)
+        return knn(
+            x, self._widest, self.metric, self.threshold, self._needs_mean, self.implementation
+        )
 
 
 def check_distance(name: str, value: object) -> float | None:

@@ -10,7 +10,7 @@ from hypergraph.construct import KNN, Construction
 from hypergraph.construct.knn import Weighting
 from hypergraph.incidence import Incidence
 from hypergraph.nn.hgnn_conv import HGNNConv
-from hypergraph_kernels.nearest_neighbors import Metric
+from hypergraph_kernels.knn import Metric
 
 
 class DynamicHGConv(nn.Module):

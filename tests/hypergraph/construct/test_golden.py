@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from hypergraph import KNN, EpsilonBall, KHop
-from hypergraph_kernels import nearest_neighbors
+from hypergraph_kernels import knn
 
 CASES = ["knn0", "knn1", "knn2"]
 
@@ -68,7 +68,7 @@ def test_scikit_learn(golden, case: str, metric: str) -> None:
     distance = tensors[f"{case}.sklearn_{metric}.dist"]
     queries = tensors[f"{case}.Q"]
     together = torch.cat([points.expand(9, -1, -1), queries[:, None]], 1)
-    found = nearest_neighbors(together, index.shape[1] + 1, metric)
+    found = knn(together, index.shape[1] + 1, metric)
     assert torch.equal(found.nearest[:, -1, 1:], index)
     assert_close(found.distance[:, -1, 1:], distance, rtol=1e-5, atol=1e-6)
     radius = float(distance[:, 0].mean())

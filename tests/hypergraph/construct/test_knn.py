@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from hypergraph import KNN, Hypergraph, NeighborTable
-from hypergraph_kernels import nearest_neighbors
+from hypergraph_kernels import knn
+from hypergraph_kernels.knn import cpu
 from tests.hypergraph.oracle import F64, neighbors
 
 METRICS = ["cosine", "euclidean", "dot"]
@@ -58,8 +59,8 @@ def test_equals_brute_force(metric: str, size: tuple[int, int], threshold: float
 @pytest.mark.parametrize("metric", METRICS)
 def test_float32_finds_the_same_distances(metric: str) -> None:
     x = torch.randn(400, 32)
-    got = nearest_neighbors(x, 12, metric)
-    expected = nearest_neighbors(x.double(), 12, metric)
+    got = knn(x, 12, metric)
+    expected = knn(x.double(), 12, metric)
     assert_close(got.distance.double(), expected.distance, rtol=1e-5, atol=1e-5)
     assert (got.nearest == expected.nearest).float().mean() > 0.999
 
@@ -68,14 +69,13 @@ def test_float32_finds_the_same_distances(metric: str) -> None:
 @pytest.mark.parametrize("tile", [1 << 20, 900, 100])
 def test_samples_that_share_a_tile(metric: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All together, two at a time, and row by row: the same neighbours as one by one."""
-    module = __import__("sys").modules[nearest_neighbors.__module__]
     x = torch.randint(-2, 3, (5, 20, 2)).double()
     x[1] *= 1e9  # every sample has its own scale
     x[2] = 0
     threshold = {"cosine": 0.8, "euclidean": 2.0, "dot": -1.0}[metric]
-    alone = [nearest_neighbors(sample, 6, metric, threshold, True) for sample in x]
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", tile)
-    together = nearest_neighbors(x, 6, metric, threshold, True)
+    alone = [knn(sample, 6, metric, threshold, True) for sample in x]
+    monkeypatch.setattr(cpu, "_TILE_ELEMENTS", tile)
+    together = knn(x, 6, metric, threshold, True)
     for name, field in together._asdict().items():
         expected = torch.stack([getattr(near, name) for near in alone])
         # The mean of a row counts the square root of what rounding leaves between equal points.
@@ -97,13 +97,13 @@ def test_batch_vector_equals_separate_samples(
 ) -> None:
     batch = torch.tensor([2, 0, 0, 2, 2, 1, 0, 0, 0, 2])
     x = torch.randn(10, 6, dtype=F64)
-    knn = KNN(4, threshold=threshold, weighting=weighting)
-    table = knn(x, batch)
+    build = KNN(4, threshold=threshold, weighting=weighting)
+    table = build(x, batch)
     assert isinstance(table, NeighborTable) and table.shape == (10, 10)
     expected = torch.zeros(10, 10, dtype=F64)
     for sample in range(3):
         own = (batch == sample).nonzero().squeeze(-1)
-        expected[own[:, None], own] = knn(x[own]).to_dense().to(F64)
+        expected[own[:, None], own] = build(x[own]).to_dense().to(F64)
     assert_close(table.to_dense().to(F64), expected)
 
 
@@ -134,7 +134,7 @@ def test_the_centre_is_kept_under_every_threshold() -> None:
 
 def test_a_zero_vector_is_at_distance_one_from_all_others() -> None:
     x = torch.cat([torch.zeros(2, 3), torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0]])])
-    found = nearest_neighbors(x, 5)
+    found = knn(x, 5)
     assert found.nearest[0].tolist() == [0, 1, 2, 3, 4]
     assert found.distance[0].tolist() == [0, 1, 1, 1, 1]
     assert found.nearest[2].tolist() == [2, 0, 1, 4, 3]
@@ -174,34 +174,17 @@ def test_one_hyperedge_per_vertex_even_if_members_agree() -> None:
     assert table.num_edges == 2 and table.to_dense().tolist() == [[1, 1], [1, 1]]
 
 
-def test_static_selection_agrees() -> None:
-    """What torch.compile traces chooses the same neighbours."""
-    x = torch.randint(-2, 3, (60, 2)).double()
-    module = __import__("sys").modules[nearest_neighbors.__module__]
-    squares = x.square().sum(-1)
-    for metric in METRICS:
-        points = torch.nn.functional.normalize(x) if metric == "cosine" else x
-        scale = points.square().sum(-1) if metric == "euclidean" else squares
-        tile = module._tile(points[None], scale[None], slice(0, 60), metric)[0]
-        tile.diagonal().fill_(-torch.inf)
-        index, distance = module._select_static(tile, 7)
-        expected = torch.sort(tile, dim=-1, stable=True)
-        assert index.tolist() == expected.indices[:, :7].tolist()
-        assert_close(distance, expected.values[:, :7])
-
-
 def test_no_tile_is_as_large_as_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = __import__("sys").modules[nearest_neighbors.__module__]
     sizes = []
-    tile = module._tile
+    tile = cpu._tile
 
     def recorded(*args):
         out = tile(*args)
         sizes.append(tuple(out.shape))
         return out
 
-    monkeypatch.setattr(module, "_tile", recorded)
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", 10_000)
+    monkeypatch.setattr(cpu, "_tile", recorded)
+    monkeypatch.setattr(cpu, "_TILE_ELEMENTS", 10_000)
     x = torch.randn(500, 4, dtype=F64)
     table = KNN(6)(x)
     assert len(sizes) == 25 and set(sizes) == {(1, 20, 500)}
@@ -216,8 +199,10 @@ def test_the_size_of_the_features_does_not_matter(metric: str, size: float) -> N
     got = KNN(5, metric)((x * size).float())
     assert got.index.tolist() == KNN(5, metric)(x).index.tolist()
     if metric != "dot":
-        knn = KNN(5, metric, weighting="rbf", differentiable=metric == "cosine")
-        assert_close(knn((x * size).float()).weights, knn(x.float()).weights, rtol=1e-4, atol=1e-4)
+        build = KNN(5, metric, weighting="rbf", differentiable=metric == "cosine")
+        assert_close(
+            build((x * size).float()).weights, build(x.float()).weights, rtol=1e-4, atol=1e-4
+        )
     assert KNN(5, "euclidean", 1e30)(x.float()).shape == (40, 40)
 
 
@@ -233,7 +218,7 @@ def test_equal_rows_are_within_a_threshold_of_zero(metric: str) -> None:
 
 def test_the_mean_distance_counts_a_zero_row_itself_as_zero() -> None:
     x = torch.cat([torch.zeros(1, 3), torch.randn(4, 3)])
-    assert_close(nearest_neighbors(x, 3, with_row_mean=True).row_mean[0], torch.tensor(0.8))
+    assert_close(knn(x, 3, with_row_mean=True).row_mean[0], torch.tensor(0.8))
 
 
 # ---- weights
@@ -271,10 +256,10 @@ def test_rbf_weights_of_equal_points_are_one(metric: str) -> None:
 @pytest.mark.parametrize("batched", [False, True])
 def test_rbf_weights_pass_gradients(metric: str, batched: bool) -> None:
     x = torch.randn(*((2,) if batched else ()), 9, 3, dtype=F64, requires_grad=True)
-    knn = KNN(4, metric, 1.2, weighting="rbf", bandwidth=0.8, differentiable=True)
+    build = KNN(4, metric, 1.2, weighting="rbf", bandwidth=0.8, differentiable=True)
 
     def weights(x: Tensor) -> Tensor:
-        return knn(x).to_dense()
+        return build(x).to_dense()
 
     assert_close(weights(x), KNN(4, metric, 1.2, weighting="rbf", bandwidth=0.8)(x).to_dense())
     assert torch.autograd.gradcheck(weights, (x,))
@@ -293,16 +278,16 @@ def test_gradients_are_finite_at_equal_and_zero_points(metric: str) -> None:
 def test_a_vertex_has_weight_one_in_its_own_hyperedge(metric: str) -> None:
     """However narrow the RBF: its distance is 0, not what rounding leaves of it."""
     x = (10 * torch.randn(50, 16)).requires_grad_()
-    knn = KNN(3, metric, weighting="rbf", bandwidth=1e-6, differentiable=True)
-    weights = knn(x).weights
+    build = KNN(3, metric, weighting="rbf", bandwidth=1e-6, differentiable=True)
+    weights = build(x).weights
     assert weights is not None and (weights[:, 0] == 1).all()
 
 
 def test_differentiable_weights_in_inference_mode() -> None:
-    x, knn = torch.randn(9, 3), KNN(4, weighting="rbf", differentiable=True)
+    x, build = torch.randn(9, 3), KNN(4, weighting="rbf", differentiable=True)
     with torch.inference_mode():
-        weights = knn(x).weights
-    assert_close(weights, knn(x).weights)
+        weights = build(x).weights
+    assert_close(weights, build(x).weights)
 
 
 def test_plain_search_leaves_no_graph() -> None:
@@ -321,8 +306,8 @@ def test_permutation_equivariance(metric: str, weighting: str | None) -> None:
         pytest.skip("not a valid combination")
     x = torch.randn(40, 6, dtype=F64)
     order = torch.randperm(40)
-    knn = KNN(5, metric, 0.9, weighting)
-    assert_close(knn(x[order]).to_dense(), knn(x).to_dense()[order][:, order])
+    build = KNN(5, metric, 0.9, weighting)
+    assert_close(build(x[order]).to_dense(), build(x).to_dense()[order][:, order])
 
 
 def test_low_precision_is_searched_in_float32() -> None:
@@ -352,10 +337,10 @@ def test_members_can_be_listed() -> None:
         (lambda: KNN(2, weighting="rbf", bandwidth=0.0), ValueError, "`bandwidth` must be pos"),
         (lambda: KNN(2, threshold="a"), TypeError, "`threshold` must be a number, got str"),
         (lambda: KNN(2, bandwidth=1.0), ValueError, "`bandwidth` goes with weighting='rbf'"),
-        (lambda: nearest_neighbors(torch.ones(3, 2), 2, "l1"), ValueError, "`metric` must be one"),
-        (lambda: nearest_neighbors(torch.ones(3, 2), 0), ValueError, "`k` must be at least 1"),
-        (lambda: nearest_neighbors(torch.ones(3), 2), ValueError, "`x` must have shape .n"),
-        (lambda: nearest_neighbors(torch.ones(3, 2).long(), 2), TypeError, "`x` must be a float"),
+        (lambda: knn(torch.ones(3, 2), 2, "l1"), ValueError, "`metric` must be one"),
+        (lambda: knn(torch.ones(3, 2), 0), ValueError, "`k` must be at least 1"),
+        (lambda: knn(torch.ones(3), 2), ValueError, "`x` must have shape .n"),
+        (lambda: knn(torch.ones(3, 2).long(), 2), TypeError, "`x` must be a float"),
         (lambda: KNN(2, differentiable=True), ValueError, "`differentiable=True` needs"),
         (lambda: KNN(2)(torch.full((3, 2), torch.nan)), ValueError, "`x` must be finite"),
         (lambda: KNN(2)(torch.tensor([[torch.inf]])), ValueError, "`x` must be finite"),

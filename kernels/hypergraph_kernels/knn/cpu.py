@@ -1,88 +1,31 @@
-"""Exact k nearest neighbours in tiles, with one rule for ties."""
+"""The search in plain PyTorch: tiles of a matrix product, a bound, and a look at what is left."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-Metric = Literal["cosine", "euclidean", "dot"]
+from hypergraph_kernels.knn._neighbors import Neighbors, finished, scaled
 
 _TILE_ELEMENTS = 1 << 20  # distances alive at a time: 4 MiB of float32
 _PAIRS_PER_CHUNK = 1 << 14
 _GROUPS_PER_NEIGHBOR = 5  # 128 groups at k = 25
 
 
-class Neighbors(NamedTuple):
-    """Neighbours of every row, nearest first, the row itself at position 0."""
-
-    nearest: Tensor
-    """[..., n, k] int64. Where ``kept`` is False the entry repeats the row itself."""
-    distance: Tensor
-    """[..., n, k] distances in the dtype the search ran in (at least float32)."""
-    kept: Tensor
-    """[..., n, k] bool: False for neighbours beyond the threshold."""
-    row_mean: Tensor
-    """[..., n] mean distance to all n rows, the row itself (distance 0) included."""
-
-
-def nearest_neighbors(
-    x: Tensor,  # [n, channels] or [batch, n, channels]
-    k: int,
-    metric: Metric = "cosine",
-    threshold: float | None = None,
-    with_row_mean: bool = False,
-) -> Neighbors:
-    """Find the k nearest rows of every row in its sample, itself first, then by (distance, index).
-
-    ``"cosine"`` is ``1 - cos``, where a zero row has cosine 0 with all others; ``"euclidean"`` is
-    the norm of the difference; ``"dot"`` is minus the inner product.
-
-    Distances come from matrix products, tile by tile; small samples share a tile. Where two
-    candidates differ by less than the rounding of such a product, their distances are computed
-    again pair by pair, so that equal rows tie exactly and the lower index wins; so are distances as
-    close to the threshold. While ``torch.compile`` traces, that second look is left out: only
-    bitwise equal distances count as ties.
-
-    Args:
-        x: [n, channels] or [batch, n, channels], finite (not checked), of any magnitude; float16
-            and bfloat16 are searched in float32.
-        k: neighbours wanted, the row itself included; clamped to n.
-        metric: the distance.
-        threshold: neighbours farther than this are marked in ``kept``; never the row itself.
-        with_row_mean: also compute ``row_mean`` (zeros otherwise).
-
-    Returns:
-        Neighbours; no gradient flows through them.
-
-    Raises:
-        ValueError, TypeError: a shape, dtype or setting does not fit.
-    """
-    _check(x, k, metric)
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        points = x.to(torch.promote_types(x.dtype, torch.float32))
-        if x.dim() == 3:
-            return _search(points, k, metric, threshold, with_row_mean)
-        found = _search(points.unsqueeze(0), k, metric, threshold, with_row_mean)
-        return Neighbors(*(field.squeeze(0) for field in found))
-
-
-def _search(
+def search(
     points: Tensor,  # [batch, n, channels]
     k: int,
-    metric: Metric,
+    metric: str,
     threshold: float | None,
     with_row_mean: bool,
 ) -> Neighbors:
+    """Search in tiles of bounded size."""
     samples, n, channels = points.shape
     k = min(k, n)
     if samples * n == 0:
         empty = points.new_zeros(samples, n, k)
         return Neighbors(empty.long(), empty, empty.bool(), points.new_zeros(samples, n))
-    points, unit = _scaled(points, metric)
-    if metric == "cosine":
-        points = F.normalize(points, dim=-1, eps=torch.finfo(points.dtype).tiny)
+    points, unit = scaled(points, metric)
     # Distances of differences do not depend on the origin, but their rounding does.
     centred = points - points.mean(1, keepdim=True) if metric == "euclidean" else points
     squares = centred.square().sum(-1)
@@ -98,34 +41,22 @@ def _search(
             means.append(_row_mean(tile, metric).flatten())
         diagonal.fill_(-torch.inf)  # first, whatever else is at distance 0
         tile = tile.flatten(0, 1)
-        if torch.compiler.is_compiling():
-            near, ordinal = _select_static(tile, k)
-        else:
-            rounding = _rounding(squares[some], rows, metric, channels).flatten()
-            limit = None if limits is None else limits[some, rows].flatten()
-            itself = torch.arange(rows.start, rows.stop, device=points.device)
-            first = torch.arange(some.stop - some.start, device=points.device) * n
-            first = first.repeat_interleave(itself.shape[0])
-            itself = itself.repeat(some.stop - some.start)
-            own = points[some].flatten(0, 1)
-            near, ordinal = _select(tile, k, rounding, limit, own, itself, first, metric)
+        rounding = _rounding(squares[some], rows, metric, channels).flatten()
+        limit = None if limits is None else limits[some, rows].flatten()
+        itself = torch.arange(rows.start, rows.stop, device=points.device)
+        first = torch.arange(some.stop - some.start, device=points.device) * n
+        first = first.repeat_interleave(itself.shape[0])
+        itself = itself.repeat(some.stop - some.start)
+        own = points[some].flatten(0, 1)
+        near, ordinal = _select(tile, k, rounding, limit, own, itself, first, metric)
         index.append(near)
         distance.append(ordinal)
     near, ordinal = (torch.cat(part).view(samples, n, k) for part in (index, distance))
     dist = ordinal.clamp_min(0).sqrt() if metric == "euclidean" else ordinal
     if metric == "cosine":
         dist = dist.clamp_min(0)
-    own = -points.square().sum(-1) if metric == "dot" else points.new_zeros(samples, n)
-    dist[..., 0] = own
-    dist = dist * unit
-    kept = torch.ones_like(near, dtype=torch.bool)
-    if threshold is not None:
-        kept = dist <= threshold
-    kept[..., 0] = True
-    near = torch.where(kept, near, near[..., :1])
-    if not with_row_mean:
-        return Neighbors(near, dist, kept, points.new_zeros(samples, n))
-    return Neighbors(near, dist, kept, torch.cat(means).view(samples, n) * unit.squeeze(-1))
+    row_mean = torch.cat(means).view(samples, n) if with_row_mean else None
+    return finished(near, dist, row_mean, points, unit, metric, threshold)
 
 
 def _tiles(samples: int, n: int) -> Iterator[tuple[slice, slice]]:
@@ -138,49 +69,12 @@ def _tiles(samples: int, n: int) -> Iterator[tuple[slice, slice]]:
             yield some, slice(start, min(start + rows, n))
 
 
-def _check(x: Tensor, k: int, metric: Metric) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"`x` must be a floating-point tensor, got {kind}")
-    if x.dim() not in (2, 3):
-        raise ValueError(
-            f"`x` must have shape [n, channels] or [batch, n, channels], got {list(x.shape)}"
-        )
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}")
-    if metric not in get_args(Metric):
-        expected = ", ".join(repr(choice) for choice in get_args(Metric))
-        raise ValueError(f"`metric` must be one of {expected}, got {metric!r}")
-
-
-def _scaled(points: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Points whose squares neither overflow nor vanish, and the unit [batch, 1, 1] of distances.
-
-    The scale is a power of two, so that nothing is rounded: one per row for ``"cosine"``, whose
-    distances do not depend on it, and one for all rows of a sample otherwise.
-    """
-    unit = points.new_ones(points.shape[0], 1, 1)
-    if points.numel() == 0:
-        return points, unit
-    sizes = points.abs().amax(-1, keepdim=True)
-    largest = sizes if metric == "cosine" else sizes.amax(1, keepdim=True)
-    # Half the exponent twice: its power of two may itself be out of range.
-    half = torch.frexp(largest).exponent.div(2, rounding_mode="floor")
-    root = torch.ldexp(torch.ones_like(largest), half)
-    points = points / root / root
-    if metric == "euclidean":
-        unit = root * root
-    elif metric == "dot":
-        unit = (root * root).square()
-    return points, unit
-
-
-def _ordinal(threshold: Tensor, metric: Metric) -> Tensor:
+def _ordinal(threshold: Tensor, metric: str) -> Tensor:
     """The threshold in what tiles hold: the squared distance for ``"euclidean"``."""
     return threshold * threshold.abs() if metric == "euclidean" else threshold
 
 
-def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: Metric) -> Tensor:
+def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: str) -> Tensor:
     """[samples, rows, n] distances; squared for ``"euclidean"``."""
     tile = centred[:, rows] @ centred.mT
     if metric == "cosine":
@@ -190,12 +84,12 @@ def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: Metric) -> Tens
     return tile.mul_(-2).add_(squares[:, rows, None]).add_(squares[:, None])
 
 
-def _row_mean(tile: Tensor, metric: Metric) -> Tensor:
+def _row_mean(tile: Tensor, metric: str) -> Tensor:
     distance = tile.clamp_min(0).sqrt_() if metric == "euclidean" else tile
     return distance.mean(-1)
 
 
-def _rounding(squares: Tensor, rows: slice, metric: Metric, channels: int) -> Tensor:
+def _rounding(squares: Tensor, rows: slice, metric: str, channels: int) -> Tensor:
     """[samples, rows] how far two equal distances may lie apart in a tile."""
     largest = squares.amax(-1, keepdim=True)
     if metric == "cosine":
@@ -215,7 +109,7 @@ def _select(
     points: Tensor,  # [samples * n, channels]
     itself: Tensor,  # [rows], every row's own index in its sample,
     first: Tensor,  # [rows], and where in the points that sample begins
-    metric: Metric,
+    metric: str,
 ) -> tuple[Tensor, Tensor]:
     """Bound the k-th distance from group minima, compress what is below, sort what is left."""
     num_rows, n = tile.shape
@@ -257,7 +151,7 @@ def _select(
 
 
 def _exact_ordinals(
-    points: Tensor, rows: Tensor, columns: Tensor, distance: Tensor, metric: Metric
+    points: Tensor, rows: Tensor, columns: Tensor, distance: Tensor, metric: str
 ) -> Tensor:
     """Distances summed pair by pair, in the same order for every pair; infinities are kept."""
     exact = distance.clone()
@@ -286,14 +180,3 @@ def _upper_bound(tile: Tensor, k: int) -> Tensor:
     per_group = n // groups
     minima = tile[:, : per_group * groups].view(num_rows, per_group, groups).amin(1)
     return minima.kthvalue(k, dim=-1).values
-
-
-def _select_static(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same choice with shapes known in advance, for tracing."""
-    n = tile.shape[-1]
-    kth = tile.topk(k, largest=False).values.amax(-1, keepdim=True)
-    column = torch.arange(n, device=tile.device)
-    rank = torch.where(tile < kth, -1, torch.where(tile == kth, column, n))
-    index = rank.topk(k, largest=False).indices.sort(dim=-1).values
-    distance, order = tile.gather(-1, index).sort(dim=-1, stable=True)
-    return index.gather(-1, order), distance
