@@ -19,7 +19,7 @@ from hypergraph.construct._flat import joined_tables
 from hypergraph.construct._neighbors import Weighting
 from hypergraph.construct.base import Construction, check_finite, check_soft, hard_forward, rbf
 from hypergraph.incidence import NeighborTable
-from hypergraph_kernels import Segments, segment_matmul, segments_from
+from hypergraph_kernels import Segments, incidence_spmm, segments_from
 
 
 class KMeans(Construction):
@@ -177,7 +177,7 @@ def _means(points: Tensor, label: Tensor, before: Tensor) -> Tensor:
     owner, vertex = (label + first).flatten(), torch.arange(samples * size, device=points.device)
     by_cluster = segments_from(owner, vertex, samples * clusters)
     by_vertex = Segments(owner, torch.arange(samples * size + 1, device=points.device), None)
-    total = segment_matmul(points.flatten(0, 1), None, by_cluster, by_vertex)
+    total = incidence_spmm(points.flatten(0, 1), None, by_cluster, by_vertex)
     count = by_cluster.offsets.diff().view(samples, clusters, 1)
     mean = total.view(before.shape) / count.clamp_min(1).to(points.dtype)
     return torch.where(count > 0, mean, before)

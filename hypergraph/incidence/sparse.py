@@ -12,7 +12,7 @@ from hypergraph._checks import check_float, check_non_negative
 from hypergraph.incidence._structure import Structure
 from hypergraph.incidence._transform import Transformable
 from hypergraph.incidence.base import Members
-from hypergraph_kernels import Segments, segment_matmul
+from hypergraph_kernels import Segments, incidence_spmm
 
 
 class Hypergraph(Transformable):
@@ -350,10 +350,10 @@ class Hypergraph(Transformable):
         return Members(self.hyperedge_index[0], self.hyperedge_index[1], self.incidence_weight)
 
     def _v2e(self, x: Tensor) -> Tensor:
-        return segment_matmul(x, self._values(x.dtype), self._by_edge, self._by_node)
+        return incidence_spmm(x, self._values(x.dtype), self._by_edge, self._by_node)
 
     def _e2v(self, y: Tensor) -> Tensor:
-        return segment_matmul(y, self._values(y.dtype), self._by_node, self._by_edge)
+        return incidence_spmm(y, self._values(y.dtype), self._by_node, self._by_edge)
 
     def _node_degree(self, weight: Tensor) -> Tensor:
         node, edge = self.hyperedge_index

@@ -16,7 +16,7 @@ from hypergraph._checks import (
 )
 from hypergraph._numerics import ordinary_tensors
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
-from hypergraph_kernels import Segments, segment_matmul, segments_from
+from hypergraph_kernels import Segments, incidence_spmm, segments_from
 
 
 class NeighborTable(MemberIncidence):
@@ -121,13 +121,13 @@ class NeighborTable(MemberIncidence):
         return Members(node, hyperedge, value)
 
     def _v2e(self, x: Tensor) -> Tensor:
-        out = segment_matmul(
+        out = incidence_spmm(
             x.reshape(-1, x.shape[-1]), self._values(x.dtype), self._by_edge, self._by_node
         )
         return out.view(*x.shape[:-2], self.num_edges, x.shape[-1])
 
     def _e2v(self, y: Tensor) -> Tensor:
-        out = segment_matmul(
+        out = incidence_spmm(
             y.reshape(-1, y.shape[-1]), self._values(y.dtype), self._by_node, self._by_edge
         )
         return out.view(*y.shape[:-2], self.num_nodes, y.shape[-1])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hypergraph.incidence import Hypergraph, MemberIncidence
-from hypergraph_kernels import segment_matmul
+from hypergraph_kernels import incidence_spmm
 
 
 def attend_to_edges(
@@ -65,7 +65,7 @@ def _fused(hypergraph: Hypergraph, x: Tensor, attention: Tensor, to_edges: bool)
     # A head's attention in one piece: it is gathered in the order of the segments.
     shares = attention.mT.contiguous().unbind(0)
     out = [
-        segment_matmul(part, alpha, into, back) for part, alpha in zip(parts, shares, strict=True)
+        incidence_spmm(part, alpha, into, back) for part, alpha in zip(parts, shares, strict=True)
     ]
     return out[0] if heads == 1 else torch.cat(out, -1)
 

@@ -14,7 +14,7 @@ from hypergraph._checks import (
 from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Incidence, NeighborTable
 from hypergraph.incidence.base import check_fit
-from hypergraph_kernels import Segments, segment_matmul, segments_from
+from hypergraph_kernels import Segments, incidence_spmm, segments_from
 
 Tables = NeighborTable | Sequence[NeighborTable]
 
@@ -189,7 +189,7 @@ class _VertexConv(nn.Module):
                 h = h.unsqueeze(-2)
             transform = _softmax(scores, h)
             values = (coefficients.expand(slots.shape).unsqueeze(-2) @ transform).squeeze(-2)
-            y = segment_matmul(rows.to(dtype), values.flatten(), by_edge, by_node)
+            y = incidence_spmm(rows.to(dtype), values.flatten(), by_edge, by_node)
             y = y + self.mix.bias.to(dtype)
             return y.view(*x.shape[:-2], nodes, x.shape[-1])
 

@@ -14,7 +14,7 @@ from hypergraph._checks import (
 from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
 from hypergraph.incidence import Hypergraph, Incidence, MemberIncidence
 from hypergraph.nn.hgnn_conv import as_incidence
-from hypergraph_kernels import Segments, segment_matmul, segments_from
+from hypergraph_kernels import Segments, incidence_spmm, segments_from
 
 
 class HyperGCNConv(nn.Module):
@@ -292,13 +292,13 @@ def _propagate(z: Tensor, members: MemberIncidence, extremes: Tensor, mediators:
         to_i, to_j = x_j, x_i
         if mediators:
             by_edge, by_node = pairs.segments()
-            middle = segment_matmul(x[:nodes], h, by_edge, by_node)
+            middle = incidence_spmm(x[:nodes], h, by_edge, by_node)
             to_i, to_j = x_j + middle, x_i + middle
         out = x.index_add(0, i, edge_weight.unsqueeze(-1) * to_i)
         out = out.index_add(0, j, edge_weight.unsqueeze(-1) * to_j)
         out = out[:nodes]
         if mediators:
-            out = out + segment_matmul(x_i + x_j, spoke, by_node, by_edge)
+            out = out + incidence_spmm(x_i + x_j, spoke, by_node, by_edge)
         return (out * root[:nodes]).view(z.shape).to(z.dtype)
 
 
