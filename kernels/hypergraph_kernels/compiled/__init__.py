@@ -1,0 +1,13 @@
+"""The optional compiled CPU path: one C file, built when you ask for it.
+
+``python -m hypergraph_kernels.compiled build`` compiles it in seconds with the C compiler on PATH
+into your cache folder; from then on ``implementation="auto"`` uses it for float32 on a CPU. Nothing
+is compiled at import or installation, and nothing needs it.
+"""
+
+from hypergraph_kernels.compiled._build import BuildError, remove
+from hypergraph_kernels.compiled._library import build_and_load as build
+from hypergraph_kernels.compiled._library import instructions, is_available
+from hypergraph_kernels.compiled._pairs import sort_pairs
+
+__all__ = ["BuildError", "build", "instructions", "is_available", "remove", "sort_pairs"]
