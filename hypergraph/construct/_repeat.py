@@ -24,9 +24,9 @@ def repeated(part: Incidence, samples: int) -> Incidence:
     if isinstance(part, NeighborTable):
         index = part.index.expand(samples, *part.index.shape)
         table = (expanded(part.weights), expanded(part.mask), weight)
-        return NeighborTable(index, part.num_nodes, *table)
+        return NeighborTable(index, part.num_nodes, *table)._like(part)
     if isinstance(part, Dense):
-        return Dense(part.matrix.expand(samples, *part.matrix.shape), weight)
+        return Dense(part.matrix.expand(samples, *part.matrix.shape), weight)._like(part)
     node, hyperedge, value = part.with_members().members()
     sample = torch.arange(samples, device=part.device)[:, None]
     pairs = Members(
@@ -34,4 +34,4 @@ def repeated(part: Incidence, samples: int) -> Incidence:
         (hyperedge + sample * part.num_edges).flatten(),
         None if value is None else value.expand(samples, -1).flatten(),
     )
-    return PairList(pairs, part.num_nodes, part.num_edges, samples, weight)
+    return PairList(pairs, part.num_nodes, part.num_edges, samples, weight)._like(part)

@@ -269,7 +269,7 @@ class Selectable(Structure):
                 edge_counts[sample],
                 group_names=self.group_names or None,
                 **{name: pieces[sample] for name, pieces in fields.items()},
-            )
+            )._like(self)
             for sample, piece in enumerate(index.split(pair_counts, 1))
         ]
 
@@ -305,7 +305,7 @@ class Selectable(Structure):
 
     def _side(self, sign: int) -> Self:
         if self.direction is None:
-            return self._map(lambda tensor: tensor)
+            return self._mapped(lambda tensor: tensor)
         pairs = (self.direction != -sign).nonzero().squeeze(1)
         return self.replace(direction=None)._with_pairs(pairs)
 

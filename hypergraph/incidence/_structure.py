@@ -1,12 +1,13 @@
 """What a sparse hypergraph stores, and how a changed copy of it is made."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
 
 from hypergraph._checks import (
+    check_choice,
     check_float,
     check_index_range,
     check_integer,
@@ -15,6 +16,7 @@ from hypergraph._checks import (
 )
 from hypergraph.incidence._csr import LazyCsr
 from hypergraph.incidence.base import MemberIncidence, TensorMap
+from hypergraph_kernels import Implementation
 
 NODE_FIELDS = ("node_weight", "node_features", "node_batch")
 EDGE_FIELDS = ("hyperedge_weight", "hyperedge_features", "hyperedge_group", "edge_batch")
@@ -130,7 +132,7 @@ class Structure(MemberIncidence):
             state["group_names"] = None
         if fields.get("node_batch", ...) is None or fields.get("edge_batch", ...) is None:
             state |= {"node_batch": None, "edge_batch": None, "num_samples": None}
-        return type(self)(**(state | fields))
+        return type(self)(**(state | fields))._like(self)
 
     def equal(self, other: object) -> bool:
         """Tell whether both hold the same pairs and fields.
@@ -166,7 +168,7 @@ class Structure(MemberIncidence):
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory, as a DataLoader with ``pin_memory=True`` asks for."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self._mapped(lambda tensor: tensor.pin_memory())
 
     def _same_groups(self, other: "Structure") -> bool:
         if (self.hyperedge_group is None) != (other.hyperedge_group is None):
@@ -254,7 +256,7 @@ class Structure(MemberIncidence):
                 value = getattr(self, name)
                 keep = value is None or function is None or name in others
                 fields[name] = value if keep else function(value)  # type: ignore[misc]
-        return type(self)(index, num_nodes, num_edges, **(fields | others))
+        return type(self)(index, num_nodes, num_edges, **(fields | others))._like(self)
 
     def _map(self, function: TensorMap) -> Self:
         index = function(self.hyperedge_index)
@@ -266,11 +268,17 @@ class Structure(MemberIncidence):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        return self._fields()
+        chosen = {} if self.implementation == "auto" else {"implementation": self.implementation}
+        return self._fields() | chosen
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Through the constructor: what comes from a file is checked like anything else.
-        self.__init__(**state)  # type: ignore[misc]
+        fields = dict(state)
+        chosen = fields.pop("implementation", "auto")
+        check_choice("implementation", chosen, get_args(Implementation))
+        self.__init__(**fields)  # type: ignore[misc]
+        if chosen != "auto":
+            self.implementation = chosen
 
     def _details(self) -> str:
         parts = [f"nnz={self.nnz}"]

@@ -202,7 +202,7 @@ class Transformable(Selectable):
             node_batch=self.edge_batch,
             edge_batch=self.node_batch,
             num_samples=self.num_samples,
-        )
+        )._like(self)
 
     def _alone(self) -> Tensor:
         """[num_nodes] bool: the vertices that are the only member of some hyperedge."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from hypergraph._checks import (
 )
 from hypergraph._numerics import inverse_power
 from hypergraph.incidence._pairs import Reduce, check_reduce, reduce_pairs, softmax_pairs
+from hypergraph_kernels import Implementation
 
 TensorMap = Callable[[Tensor], Tensor]
 _State = tuple[object, ...]
@@ -54,11 +55,13 @@ class Incidence(ABC):
         num_edges: hyperedges (per sample).
         batch_size: samples, or None for a single hypergraph.
         hyperedge_weight: [num_edges] or [batch_size, num_edges], or None for ones.
+        implementation: of the kernels behind the products; see ``with_implementation``.
     """
 
     num_nodes: int
     num_edges: int
     batch_size: int | None
+    implementation: Implementation = "auto"
 
     def __init__(
         self,
@@ -274,7 +277,7 @@ class Incidence(ABC):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return self._map(move)
+        return self._mapped(move)
 
     def with_hyperedge_weight(self, hyperedge_weight: Tensor | None) -> Self:
         """The same incidence with other hyperedge weights.
@@ -282,8 +285,42 @@ class Incidence(ABC):
         Args:
             hyperedge_weight: [num_edges] or [batch_size, num_edges], non-negative; None for ones.
         """
-        twin = self._map(lambda tensor: tensor)
+        twin = self._mapped(lambda tensor: tensor)
         twin.hyperedge_weight = twin._checked_weight(hyperedge_weight)
+        return twin
+
+    def with_implementation(self, implementation: Implementation) -> Self:
+        """The same operator, its products computed in a chosen way; parts of it likewise.
+
+        Layers then use that implementation too. It is kept by copies, pickles, ``to`` and the
+        transforms of a ``Hypergraph``, but not by what ``Hypergraph.batch``, ``merge`` or a fusion
+        makes of several operators (whose parts keep theirs).
+
+        Args:
+            implementation: ``"auto"``, ``"reference"`` (the definition, in plain PyTorch),
+                ``"cpu"`` (the fast path in PyTorch, on any device), ``"compiled"`` or ``"triton"``.
+                One that cannot run is an error when a product is computed.
+
+        Returns:
+            A shallow copy: tensors are shared.
+
+        Raises:
+            ValueError: there is no such implementation.
+
+        Example:
+            >>> from hypergraph import Hypergraph
+            >>> Hypergraph.from_edges([[0, 1]]).with_implementation("reference")
+            Hypergraph(num_nodes=2, num_edges=1, nnz=2, implementation='reference', device='cpu')
+        """
+        check_choice("implementation", implementation, get_args(Implementation))
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._kept = {}
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and any(isinstance(item, Incidence) for item in value):
+                parts = tuple(part.with_implementation(implementation) for part in value)
+                setattr(twin, name, parts)
+        twin.implementation = implementation
         return twin
 
     @property
@@ -295,15 +332,29 @@ class Incidence(ABC):
     def __repr__(self) -> str:
         batch = "" if self.batch_size is None else f"batch_size={self.batch_size}, "
         weighted = ", weighted hyperedges" if self.hyperedge_weight is not None else ""
+        chosen = ""
+        if self.implementation != "auto":
+            chosen = f", implementation={self.implementation!r}"
         return (
             f"{type(self).__name__}({batch}num_nodes={self.num_nodes}, "
-            f"num_edges={self.num_edges}{self._details()}{weighted}, device='{self.device}')"
+            f"num_edges={self.num_edges}{self._details()}{weighted}{chosen}, "
+            f"device='{self.device}')"
         )
 
     # ---- shared by the operators
 
     def _details(self) -> str:
         return ""
+
+    def _mapped(self, function: TensorMap) -> Self:
+        """``_map``, with the implementation of this operator."""
+        return self._map(function)._like(self)
+
+    def _like(self, other: "Incidence") -> Self:
+        """Take over another operator's implementation."""
+        if self.implementation != other.implementation:
+            self.implementation = other.implementation
+        return self
 
     def _node_degree(self, weight: Tensor) -> Tensor:
         return self._e2v(weight.unsqueeze(-1)).squeeze(-1)

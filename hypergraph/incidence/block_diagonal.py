@@ -103,7 +103,8 @@ class BlockDiagonal(Incidence):
             lists.append(Members(self._order[node + nodes], hyperedge + edges, value))
             nodes, edges = nodes + block.num_nodes, edges + block.num_edges
         pairs = joined_pairs(lists, self.dtype, self.device)
-        return PairList(pairs, self.num_nodes, self.num_edges, None, self.hyperedge_weight)
+        listed = PairList(pairs, self.num_nodes, self.num_edges, None, self.hyperedge_weight)
+        return listed._like(self)
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""
@@ -116,7 +117,7 @@ class BlockDiagonal(Incidence):
     def with_hyperedge_weight(self, hyperedge_weight: Tensor | None) -> Self:
         """The same hyperedges with other weights [M]; None for ones."""
         weight = self._checked_weight(hyperedge_weight)
-        return type(self)(with_split_weights(self.blocks, weight), self.batch)
+        return type(self)(with_split_weights(self.blocks, weight), self.batch)._like(self)
 
     def _v2e(self, x: Tensor) -> Tensor:
         pieces = x[self._order].split(self._node_sizes)
@@ -134,7 +135,7 @@ class BlockDiagonal(Incidence):
         return torch.cat([block.edge_degree(ones.dtype) for block in self.blocks])
 
     def _map(self, function: TensorMap) -> Self:
-        return type(self)([block._map(function) for block in self.blocks], function(self.batch))
+        return type(self)([block._mapped(function) for block in self.blocks], function(self.batch))
 
     def _details(self) -> str:
         return f", blocks={len(self.blocks)}"

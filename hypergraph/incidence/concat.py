@@ -74,7 +74,7 @@ class Concat(Composite):
         pairs = joined_pairs(lists, self.dtype, self.device)
         return PairList(
             pairs, self.num_nodes, self.num_edges, self.batch_size, self.hyperedge_weight
-        )
+        )._like(self)
 
     def e2v_parts(self, y: Tensor) -> list[Tensor]:
         """The terms whose sum is ``e2v(y)``, one per part."""
@@ -85,7 +85,7 @@ class Concat(Composite):
         """The same hyperedges with other weights; None for ones."""
         return type(self)(
             [part.with_hyperedge_weight(None) for part in self.parts], hyperedge_weight
-        )
+        )._like(self)
 
     def _v2e(self, x: Tensor) -> Tensor:
         return torch.cat([part.v2e(x) for part in self.parts], -2)
@@ -100,4 +100,4 @@ class Concat(Composite):
         return torch.cat([part.edge_degree(ones.dtype) for part in self.parts], -1)
 
     def _map(self, function: TensorMap) -> Self:
-        return type(self)([part._map(function) for part in self.parts])
+        return type(self)([part._mapped(function) for part in self.parts])

@@ -63,7 +63,7 @@ class Dense(Incidence):
         pairs = Members(node, hyperedge, value)
         return PairList(
             pairs, self.num_nodes, self.num_edges, self.batch_size, self.hyperedge_weight
-        )
+        )._like(self)
 
     def _v2e(self, x: Tensor) -> Tensor:
         with without_autocast(x.device):

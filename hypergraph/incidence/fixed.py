@@ -78,5 +78,5 @@ class FixedHypergraph(nn.Module):
                 return out
             return out.to(tensor.dtype)  # module.type(...) would make numbers of indices
 
-        self.hypergraph = self.hypergraph._map(convert)
+        self.hypergraph = self.hypergraph._mapped(convert)
         return self

@@ -91,7 +91,7 @@ class WeightedSum(Composite):
             self.num_edges,
             self.batch_size,
             self.hyperedge_weight,
-        )
+        )._like(self)
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``H^T x`` and the hyperedge degrees."""
@@ -140,7 +140,7 @@ class WeightedSum(Composite):
     def _map(self, function: TensorMap) -> Self:
         weight = self.hyperedge_weight
         return type(self)(
-            [part._map(function) for part in self.parts],
+            [part._mapped(function) for part in self.parts],
             [function(c) if isinstance(c, Tensor) else c for c in self.coefficients],
             None if weight is None else function(weight),
         )
@@ -160,7 +160,7 @@ def scaled(part: Incidence, coefficient: float | Tensor) -> WeightedSum:
     """``c H`` with the hyperedge weights of H."""
     weight = part.hyperedge_weight
     bare = part if weight is None else part.with_hyperedge_weight(None)
-    return WeightedSum([bare], [coefficient], weight)
+    return WeightedSum([bare], [coefficient], weight)._like(part)
 
 
 def mean_node_degree(part: Incidence, dtype: torch.dtype | None = None) -> Tensor:

@@ -150,7 +150,7 @@ class HMPNNConv(nn.Module):
                 Members(node, hyperedge, functional.dropout(value, self.adjacency_dropout)),
                 *sizes,
                 hypergraph.hyperedge_weight,
-            )
+            )._like(hypergraph)
             for _ in range(2)
         )
         return inward, outward
