@@ -95,6 +95,20 @@ def squared(points: Tensor, centers: Tensor) -> Tensor:
     return (points[:, :, None] - centers[:, None]).square().sum(-1)
 
 
+def first_nearest(distance: Tensor, x: Tensor) -> Tensor:
+    """Index of the smallest squared distance of every row, the first of those that tie.
+
+    Coordinates are rounded in proportion to their size, which moves a squared distance in
+    proportion to the distance: points a hair apart do not tie with equal ones.
+    """
+    size = x.abs().amax((1, 2)).clamp_min(1)[:, None, None]
+    least = distance.min(-1, keepdim=True).values
+    rounding = torch.where(distance.isfinite(), distance, 0).sqrt() * (size * 1e-13) + (size * 1e-13) ** 2
+    ties = distance <= least + rounding
+    place = torch.arange(distance.shape[-1]).expand(distance.shape)
+    return torch.where(ties, place, distance.shape[-1]).min(-1).values
+
+
 def start(x: Tensor, draws: list[float], rule: str) -> tuple[Tensor, Tensor]:
     """First centres [B, M, C] and which are used [B, M], by the published rules, one at a time."""
     centers: list[Tensor] = []
@@ -127,7 +141,7 @@ def lloyd(x: Tensor, draws: list[float], rule: str, steps: int) -> tuple[Tensor,
 
     def clusters() -> Tensor:
         distance = squared(x, centers).masked_fill(~used[:, None], torch.inf)
-        return torch.nn.functional.one_hot(first_minimum(distance), len(draws)).to(F64)
+        return torch.nn.functional.one_hot(first_nearest(distance, x), len(draws)).to(F64)
 
     hot = clusters()
     for _ in range(steps):

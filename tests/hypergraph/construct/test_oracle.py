@@ -144,7 +144,7 @@ def test_kmeans(rule: str, oracle_count: int) -> None:
         expected = torch.zeros_like(distance)
         open_ = distance.masked_fill(~used[:, None], torch.inf)
         for _ in range(min(nearest, clusters)):
-            pick = points.first_minimum(open_)[..., None]
+            pick = points.first_nearest(open_, x)[..., None]
             fits = open_.gather(-1, pick).isfinite()
             weight = torch.exp(-distance.gather(-1, pick) / 1.3**2) * fits
             expected = torch.where(fits, expected.scatter(-1, pick, weight), expected)
