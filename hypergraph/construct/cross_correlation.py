@@ -59,8 +59,8 @@ class CrossCorrelation(Construction):
         centred: subtract the mean of Psi over the vertices.
         temperature: initial divisor of the normalised correlations, for softmax and factors; with
             ``normalized=False`` a constant divisor of what goes into the softmax.
-        streamed: recompute H tile by tile in every product (O(N + M) memory, one derivative); False
-            stores it as ``Dense``: faster while N x M is small, O(N M) memory.
+        streamed: recompute H tile by tile in every product (O(N + M) memory, two derivatives);
+            False stores it as ``Dense``: faster while N x M is small, O(N M) memory.
         normalized: divide the correlations by their root mean square; False takes them as they are
             (not for ``"factors"``).
         omega_bias: a bias in Omega. It changes nothing where Psi is centred.

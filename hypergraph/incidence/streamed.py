@@ -9,7 +9,7 @@ from hypergraph._checks import check_choice
 from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence._factors import check_factors, per_sample
 from hypergraph.incidence.base import Incidence, TensorMap
-from hypergraph_kernels import streamed_logsumexp, streamed_matmul
+from hypergraph_kernels import cross_correlation_logsumexp, cross_correlation_matmul
 
 StreamedFunction = Literal["abs", "softmax"]
 SoftmaxAxis = Literal["edges", "nodes"]
@@ -22,7 +22,7 @@ class Streamed(Incidence):
     Hypergraphs (https://arxiv.org/abs/2011.02904). ``"softmax"``: ``h_ve = exp(<p_v, q_e>) /
     sum over the axis``, as DHFusion's released code; the normaliser takes one more pass.
 
-    A product costs O(N M (d + C)) and recomputes H; products are differentiable once.
+    A product costs O(N M (d + C)) and recomputes H; products are differentiable twice.
 
     Args:
         p: [N, d] or [B, N, d] vertex factors; float16 and bfloat16 are widened to float32.
@@ -97,7 +97,9 @@ class Streamed(Incidence):
     def _stream(self, left: Tensor, right: Tensor, x: Tensor) -> Tensor:
         function = self.function
         return per_sample(
-            lambda a, b, c: streamed_matmul(a, b, c, "abs" if function == "abs" else "exp"),
+            lambda a, b, c: cross_correlation_matmul(
+                a, b, c, "abs" if function == "abs" else "exp"
+            ),
             left,
             right,
             x,
@@ -114,7 +116,7 @@ class Streamed(Incidence):
     def _with_normaliser(self) -> tuple[Tensor, Tensor]:
         over_edges = self.axis == "edges"
         rows, columns = (self.p, self.q) if over_edges else (self.q, self.p)
-        log_sum = per_sample(streamed_logsumexp, rows, columns)
+        log_sum = per_sample(cross_correlation_logsumexp, rows, columns)
         rows = torch.cat([rows, -log_sum.unsqueeze(-1)], -1)
         columns = torch.cat([columns, torch.ones_like(columns[..., :1])], -1)
         return (rows, columns) if over_edges else (columns, rows)

@@ -25,7 +25,8 @@ from hypergraph import (
     line_expansion,
 )
 from hypergraph.nn.hgnn_conv import hgnn_propagate
-from hypergraph_kernels import streamed_matmul
+from hypergraph_kernels import cross_correlation_matmul
+from hypergraph_kernels.cross_correlation import cpu
 
 F64 = torch.float64
 NODES, EDGES, SAMPLES = 9, 6, 3
@@ -202,11 +203,7 @@ def test_streamed_factors_get_the_gradients_of_the_dense_matrix(function: str, a
 
 @pytest.mark.parametrize("function", ["abs", "softmax"])
 def test_streamed_uses_several_tiles(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hypergraph_kernels import streamed_matmul
-
-    # The package re-exports a function of the module's own name.
-    module = __import__("sys").modules[streamed_matmul.__module__]
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", 64)
+    monkeypatch.setattr(cpu, "_TILE", 8)
     test_streamed_factors_get_the_gradients_of_the_dense_matrix(function, "edges")
 
 
@@ -286,7 +283,7 @@ def test_weights_of_members_get_gradients() -> None:
             "`x` must have shape .num_nodes=9",
         ),
         (
-            lambda: streamed_matmul(*[torch.ones(1, 2, 2)] * 3, "relu"),
+            lambda: cross_correlation_matmul(*[torch.ones(1, 2, 2)] * 3, "relu"),
             "`function` must be one of 'abs', 'exp', got 'relu'",
         ),
         (

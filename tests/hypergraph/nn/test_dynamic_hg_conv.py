@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity
 from torch.testing import assert_close
 
-import hypergraph_kernels
 from hypergraph import (
     KNN,
     Construction,
@@ -26,6 +24,7 @@ from hypergraph import (
     NeighborTable,
     UniGCNIIConv,
 )
+from hypergraph_kernels.cross_correlation import cpu as streamed
 from hypergraph_kernels.knn import cpu
 from tests.hypergraph.nn.cases import CASES, LayerCase
 from tests.hypergraph.nn.layers_elsewhere import DYNAMIC
@@ -84,8 +83,7 @@ def test_a_construction_can_be_given() -> None:
 def test_no_tensor_is_as_large_as_vertices_squared(monkeypatch: pytest.MonkeyPatch) -> None:
     """In forward and backward of the dual hypergraph, whatever PyTorch allocates."""
     monkeypatch.setattr(cpu, "_TILE_ELEMENTS", 20_000)
-    module = sys.modules[hypergraph_kernels.streamed_matmul.__module__]
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", 20_000)
+    monkeypatch.setattr(streamed, "_TILE", 140)
     size = 1000
     fusion = Fusion([KNN(5, weighting="rbf"), CrossCorrelation(6, rank=4, omega="tied")])
     layer, x = DynamicHGConv(6, 4, construction=fusion), torch.randn(size, 6, requires_grad=True)

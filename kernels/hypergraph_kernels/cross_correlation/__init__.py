@@ -1,0 +1,9 @@
+"""Products with ``f(P Q^T)``, which is never stored."""
+
+from hypergraph_kernels.cross_correlation.op import (
+    Elementwise,
+    cross_correlation_logsumexp,
+    cross_correlation_matmul,
+)
+
+__all__ = ["Elementwise", "cross_correlation_logsumexp", "cross_correlation_matmul"]

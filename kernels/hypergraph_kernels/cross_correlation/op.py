@@ -1,0 +1,291 @@
+"""Products with ``f(P Q^T)`` computed tile by tile: O(N M) work, O(N + M) memory."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from hypergraph_kernels._dispatch import Implementation, choose
+from hypergraph_kernels.cross_correlation import cpu, reference
+
+Elementwise = Literal["abs", "exp"]
+
+
+def cross_correlation_matmul(
+    p: Tensor,  # [batch, N, d]
+    q: Tensor,  # [batch, M, d]
+    x: Tensor,  # [batch, M, channels]
+    function: Elementwise,
+    *,
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """Multiply ``f(P Q^T)`` with ``X`` without storing the N x M matrix.
+
+    ``out = f(P Q^T) X``, with f applied to every entry. The product with the transpose is
+    ``cross_correlation_matmul(q, p, y, function)``.
+
+    Args:
+        p: [batch, N, d] left factors.
+        q: [batch, M, d] right factors.
+        x: [batch, M, channels] features of the same dtype.
+        function: ``"abs"`` or ``"exp"``.
+        implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
+
+    Returns:
+        [batch, N, channels]. Differentiable twice with respect to ``p``, ``q`` and ``x``; every
+        derivative recomputes the tiles. The derivative of ``abs`` at 0 is taken as 0, its second
+        derivative as 0 everywhere.
+
+    Raises:
+        ValueError: a shape, the function or the implementation does not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph_kernels import cross_correlation_matmul
+        >>> p, q = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[[3.0], [1.0]]])
+        >>> cross_correlation_matmul(p, q, torch.ones(1, 2, 1), "abs")
+        tensor([[[4.],
+                 [8.]]])
+    """
+    _check_function(function)
+    _check_factors(p, q)
+    if x.dim() != 3 or x.shape[:2] != q.shape[:2]:
+        raise ValueError(
+            f"`x` must have shape [{q.shape[0]}, {q.shape[1]}, channels], got {list(x.shape)}"
+        )
+    _check_dtypes(p, q=q, x=x)
+    chosen = choose("cross_correlation_matmul", implementation, p, triton=False)
+    if chosen == "reference":
+        return reference.matmul(p, q, x, function)
+    out: Tensor = _matmul(p, q, x, function, chosen)
+    return out
+
+
+def cross_correlation_logsumexp(
+    p: Tensor,  # [batch, N, d]
+    q: Tensor,  # [batch, M, d]
+    *,
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """Row-wise ``log(sum over columns of exp(P Q^T))`` without storing the N x M matrix.
+
+    Args:
+        p: [batch, N, d] left factors.
+        q: [batch, M, d] right factors of the same dtype.
+        implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
+
+    Returns:
+        [batch, N], -inf where M = 0; differentiable twice.
+
+    Raises:
+        ValueError: a shape or the implementation does not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph_kernels import cross_correlation_logsumexp
+        >>> cross_correlation_logsumexp(torch.zeros(1, 1, 3), torch.ones(1, 4, 3)).exp()
+        tensor([[4.]])
+    """
+    _check_factors(p, q)
+    _check_dtypes(p, q=q)
+    chosen = choose("cross_correlation_logsumexp", implementation, p, triton=False)
+    if chosen == "reference":
+        return reference.logsumexp(p, q)
+    out: Tensor = _logsumexp(p, q, chosen)
+    return out
+
+
+def _check_function(function: str) -> None:
+    if function not in get_args(Elementwise):
+        raise ValueError(f"`function` must be one of 'abs', 'exp', got {function!r}")
+
+
+def _check_factors(p: Tensor, q: Tensor) -> None:
+    if p.dim() != 3:
+        raise ValueError(f"`p` must have shape [batch, N, d], got {list(p.shape)}")
+    if q.dim() != 3 or q.shape[0] != p.shape[0] or q.shape[2] != p.shape[2]:
+        raise ValueError(
+            f"`q` must have shape [{p.shape[0]}, M, {p.shape[2]}], got {list(q.shape)}"
+        )
+
+
+def _check_dtypes(p: Tensor, **others: Tensor) -> None:
+    if not p.is_floating_point():
+        raise TypeError(f"`p` must be floating point, got {p.dtype}; convert it with .float()")
+    for name, other in others.items():
+        if other.dtype != p.dtype:
+            raise TypeError(
+                f"`{name}` must have the dtype of `p`, {p.dtype}, got {other.dtype}; "
+                f"convert it with .to({p.dtype})"
+            )
+
+
+# ---- f(P Q^T) X and its two derivatives
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_matmul", mutates_args=())
+def _matmul(p: Tensor, q: Tensor, x: Tensor, function: str, implementation: str) -> Tensor:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.matmul(p, q, x, function)
+
+
+@_matmul.register_fake
+def _(p: Tensor, q: Tensor, x: Tensor, function: str, implementation: str) -> Tensor:
+    return x.new_empty(p.shape[0], p.shape[1], x.shape[2])
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_matmul_backward", mutates_args=())
+def _matmul_backward(
+    grad: Tensor,
+    p: Tensor,
+    q: Tensor,
+    x: Tensor,
+    function: str,
+    needs_x: bool,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.matmul_backward(grad, p, q, x, function, needs_x)
+
+
+@_matmul_backward.register_fake
+def _(
+    grad: Tensor,
+    p: Tensor,
+    q: Tensor,
+    x: Tensor,
+    function: str,
+    needs_x: bool,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    return p.new_empty(p.shape), q.new_empty(q.shape), grad_x
+
+
+@torch.library.custom_op(
+    "hypergraph_kernels::cross_correlation_matmul_double_backward", mutates_args=()
+)
+def _matmul_double_backward(
+    toward_p: Tensor,
+    toward_q: Tensor,
+    toward_x: Tensor,
+    grad: Tensor,
+    p: Tensor,
+    q: Tensor,
+    x: Tensor,
+    function: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.matmul_double_backward(toward_p, toward_q, toward_x, grad, p, q, x, function)
+
+
+@_matmul_double_backward.register_fake
+def _(
+    toward_p: Tensor,
+    toward_q: Tensor,
+    toward_x: Tensor,
+    grad: Tensor,
+    p: Tensor,
+    q: Tensor,
+    x: Tensor,
+    function: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (grad, p, q, x))  # type: ignore[return-value]
+
+
+def _save_matmul(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    p, q, x, ctx.function, ctx.implementation = inputs
+    ctx.save_for_backward(p, q, x)
+
+
+def _differentiate_matmul(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    p, q, x = ctx.saved_tensors
+    needs_p, needs_q, needs_x = ctx.needs_input_grad[:3]
+    if not needs_p and not needs_q:
+        grad_x = _matmul(q, p, grad, ctx.function, ctx.implementation)
+        return None, None, grad_x, None, None
+    grad_p, grad_q, grad_x = _matmul_backward(
+        grad, p, q, x, ctx.function, needs_x, ctx.implementation
+    )
+    return grad_p, grad_q, grad_x if needs_x else None, None, None
+
+
+def _save_matmul_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.function, ctx.needs_x, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate_matmul_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    grad, p, q, x = ctx.saved_tensors
+    toward_p, toward_q, toward_x = grads
+    out = _matmul_double_backward(
+        torch.zeros_like(p) if toward_p is None else toward_p,
+        torch.zeros_like(q) if toward_q is None else toward_q,
+        torch.zeros_like(x) if toward_x is None or not ctx.needs_x else toward_x,
+        grad,
+        p,
+        q,
+        x,
+        ctx.function,
+    )
+    return *out, None, None, None
+
+
+_matmul.register_autograd(_differentiate_matmul, setup_context=_save_matmul)
+_matmul_backward.register_autograd(
+    _differentiate_matmul_backward, setup_context=_save_matmul_backward
+)
+
+
+# ---- log sum exp(P Q^T)
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_logsumexp", mutates_args=())
+def _logsumexp(p: Tensor, q: Tensor, implementation: str) -> Tensor:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.logsumexp(p, q)
+
+
+@_logsumexp.register_fake
+def _(p: Tensor, q: Tensor, implementation: str) -> Tensor:
+    return p.new_empty(p.shape[:2])
+
+
+@torch.library.custom_op(
+    "hypergraph_kernels::cross_correlation_logsumexp_backward", mutates_args=()
+)
+def _logsumexp_backward(
+    grad: Tensor, p: Tensor, q: Tensor, log_sum: Tensor, implementation: str
+) -> tuple[Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.logsumexp_backward(grad, p, q, log_sum)
+
+
+@_logsumexp_backward.register_fake
+def _(
+    grad: Tensor, p: Tensor, q: Tensor, log_sum: Tensor, implementation: str
+) -> tuple[Tensor, Tensor]:
+    return p.new_empty(p.shape), q.new_empty(q.shape)
+
+
+def _save_logsumexp(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    p, q, ctx.implementation = inputs
+    ctx.save_for_backward(p, q, output)
+
+
+def _differentiate_logsumexp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    p, q, log_sum = ctx.saved_tensors
+    if not torch.is_grad_enabled():
+        return *_logsumexp_backward(grad, p, q, log_sum, ctx.implementation), None
+    # For a second derivative: the same sums as two products with exp(P Q^T - log_sum), which can
+    # be differentiated; they form every tile once more than the fused pass does.
+    one = torch.ones_like(q[..., :1])
+    rows = torch.cat([p, -log_sum.unsqueeze(-1)], -1)
+    columns = torch.cat([q, one], -1)
+    weight = grad.unsqueeze(-1)
+    grad_p = weight * _matmul(rows, columns, q, "exp", ctx.implementation)
+    grad_q = _matmul(columns, rows, weight * p, "exp", ctx.implementation)
+    return grad_p, grad_q, None
+
+
+_logsumexp.register_autograd(_differentiate_logsumexp, setup_context=_save_logsumexp)
