@@ -55,11 +55,16 @@ def inverse_power(degree: Tensor, exponent: float) -> Tensor:
 
 
 class _InversePower(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, degree: Tensor, exponent: float) -> Tensor:
-        ctx.save_for_backward(degree)
-        ctx.exponent = exponent
+    def forward(degree: Tensor, exponent: float) -> Tensor:
         return _masked_power(degree, exponent)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.exponent = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:

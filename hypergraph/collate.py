@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hypergraph._checks import check_choice, check_float
 from hypergraph.incidence import Dense, Hypergraph, NeighborTable
+from hypergraph.incidence.sparse import checked_list
 
 PaddedForm = Literal["dense", "table"]
 
@@ -66,7 +67,7 @@ def collate_padded(
         torch.Size([2, 3, 4])
     """
     check_choice("form", form, get_args(PaddedForm))
-    hypergraphs = list(hypergraphs)
+    hypergraphs = checked_list(hypergraphs)
     if features is not None:
         hypergraphs = _with_features(hypergraphs, features)
     flat = Hypergraph.batch(hypergraphs)

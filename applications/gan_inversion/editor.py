@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from hypergraph._files import write_text
 
 from .align import Alignment, align_face, select_face
 from .directions import Direction, Directions, load_direction_file, load_directions
@@ -78,16 +79,7 @@ class EditResult:
             save_png(image, path)
             written.append(path)
         path = folder / f"{name}.json"
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(self.report, file, indent=2)
-                file.write("\n")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_text(path, json.dumps(self.report, indent=2) + "\n")
         return [*written, path]
 
 

@@ -23,7 +23,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -45,6 +44,7 @@ from gan_inversion.perceptual import (
     feature_distance,
     load_efficientnet_lite0,
 )
+from hypergraph._files import atomic_writer
 
 __all__ = [
     "Inversion",
@@ -618,14 +618,8 @@ class InversionCache:
         for name, value in (inversion.generator_delta or {}).items():
             tensors[_DELTA_PREFIX + name] = value.detach().cpu().contiguous()
         data = save(tensors, {"format": _CACHE_FORMAT, "log": json.dumps(inversion.log)})
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_writer(path) as file:
+            file.write(data)
 
     def invert(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from hypergraph._files import atomic_writer
 
 from .errors import PhotoError
 
@@ -169,20 +170,14 @@ def save_png(
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with atomic_writer(target) as file:
             image.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
         raise PhotoError(
             f"cannot write {str(target)!r}: {error.strerror or error}; "
             "choose a folder with space that you may write to"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

@@ -1,7 +1,5 @@
 """The file format: plain arrays in an npz, never a pickle."""
 
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hypergraph._files import atomic_writer
 from hypergraph.datasets.record import HypergraphDataset, Split
 from hypergraph.incidence import Hypergraph
 
@@ -148,14 +147,8 @@ def write_npz(dataset: HypergraphDataset, path: str | Path) -> Path:
     if dataset.label_names:
         arrays["label_names"] = np.array(dataset.label_names)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_writer(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return path
 
 

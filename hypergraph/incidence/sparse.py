@@ -233,7 +233,7 @@ class Hypergraph(Transformable):
             >>> h.node_batch, h.edge_batch
             (tensor([0, 0, 1]), tensor([0, 1, 1]))
         """
-        hypergraphs = _checked_list(hypergraphs)
+        hypergraphs = checked_list(hypergraphs)
         nodes = torch.tensor([h.num_nodes for h in hypergraphs])
         edges = torch.tensor([h.num_edges for h in hypergraphs])
         device = hypergraphs[0].device
@@ -275,13 +275,13 @@ class Hypergraph(Transformable):
         """
         if isinstance(hypergraphs, Mapping):
             names = list(hypergraphs)
-            parts = _checked_list(list(hypergraphs.values()))
+            parts = checked_list(list(hypergraphs.values()))
             parts = [
                 h.replace(hyperedge_group=_zeros(h.num_edges, h), group_names=[name])
                 for name, h in zip(names, parts, strict=True)
             ]
         else:
-            parts = _checked_list(hypergraphs)
+            parts = checked_list(hypergraphs)
         sizes = [h.num_nodes for h in parts]
         if len(set(sizes)) > 1:
             raise ValueError(
@@ -410,7 +410,8 @@ def _zeros(size: int, h: Structure) -> Tensor:
     return torch.zeros(size, dtype=torch.long, device=h.device)
 
 
-def _checked_list(hypergraphs: Sequence[Hypergraph]) -> list[Hypergraph]:
+def checked_list(hypergraphs: Sequence[Hypergraph]) -> list[Hypergraph]:
+    """Return the hypergraphs as a list; raise unless there is at least one, all on one device."""
     if isinstance(hypergraphs, Structure) or not isinstance(hypergraphs, Iterable):
         raise TypeError(
             f"`hypergraphs` must be a list of hypergraphs, got {type(hypergraphs).__name__}"

@@ -14,8 +14,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hypergraph._files import MAX_BYTES, PathLike, atomic_writer, checked_path, read_bytes
 from hypergraph.incidence import Hypergraph
-from hypergraph.io._files import MAX_BYTES, PathLike, atomic_writer, checked_path, read_bytes
 from hypergraph.io._loss import FIELDS, check_hypergraph
 
 _FORMAT = "hypergraph-nn"

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import torch
 
+from hypergraph._files import MAX_BYTES, PathLike, checked_path, read_text, write_text
 from hypergraph.incidence import Hypergraph
-from hypergraph.io._files import MAX_BYTES, PathLike, checked_path, read_text, write_text
 from hypergraph.io._records import Record, Records, decode, encode
 from hypergraph.io._schema import HIFError, check_document, check_keys, dump, parse
 from hypergraph.io.labelled import Labelled, as_labelled

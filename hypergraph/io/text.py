@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from hypergraph._files import MAX_BYTES, PathLike, checked_path, read_text, write_text
 from hypergraph.incidence import Hypergraph
-from hypergraph.io._files import MAX_BYTES, PathLike, checked_path, read_text, write_text
 from hypergraph.io._loss import given_fields, refuse_loss
 from hypergraph.io._records import check_weight
 from hypergraph.io.labelled import Labelled, as_labelled

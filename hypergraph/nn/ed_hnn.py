@@ -369,10 +369,15 @@ def _log_column(degree: Tensor, beside: Tensor) -> Tensor:
 class _LogDegree(torch.autograd.Function):
     """Logarithm, 0 where the degree counts as 0; the gradient is clamped as in inverse_power."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, degree: Tensor) -> Tensor:
-        ctx.save_for_backward(degree)
+    def forward(degree: Tensor) -> Tensor:
         return torch.where(degree > torch.finfo(degree.dtype).tiny, degree, 1).log()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

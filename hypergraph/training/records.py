@@ -4,11 +4,12 @@ import json
 import math
 import os
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from hypergraph._files import write_text
 
 CONTENT = "content"  # key of the settings: SHA-256 of what was trained on
 _BEGINS = '{"settings": '
@@ -171,15 +172,10 @@ class RunLog:
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_line({"settings": self.settings}))
-            for result in self.runs.values():
-                values = {key: _finite(value) for key, value in asdict(result).items()}
-                file.write(_line({"run": values}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        lines = [_line({"settings": self.settings})]
+        for result in self.runs.values():
+            lines.append(_line({"run": {k: _finite(v) for k, v in asdict(result).items()}}))
+        write_text(self.path, "".join(lines))
 
 
 def _run(values: dict[str, Any]) -> RunResult:

@@ -18,14 +18,15 @@ stopped continues where it was.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
+
+from hypergraph._files import atomic_writer
 
 from ..directions import Direction, load_directions
 from ..generators import Generator, load_default_generator
@@ -168,9 +169,8 @@ def main(argv: list[str] | None = None) -> None:
         if path.exists():
             continue
         stored = make_identity(generator, directions, components, args.seed * 1_000_003 + i)
-        temporary = path.with_suffix(".tmp")
-        save_file({k: v.contiguous() for k, v in stored.items()}, temporary)
-        os.replace(temporary, path)
+        with atomic_writer(path) as file:
+            file.write(save({k: v.contiguous() for k, v in stored.items()}))
 
 
 if __name__ == "__main__":

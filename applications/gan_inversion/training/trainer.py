@@ -8,7 +8,6 @@ that was not. For that to hold, everything random in a step comes from the step'
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from hypergraph._files import atomic_writer
 
 from ..errors import CheckpointError
 
@@ -67,9 +68,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint next to its place and move it there."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with atomic_writer(path) as file:
+        torch.save(state, file)
 
 
 def train(

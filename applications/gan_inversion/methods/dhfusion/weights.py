@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+from hypergraph._files import atomic_writer
 
 from ...errors import CheckpointError
 from .dh_net import DHNet, DHNetConfig
@@ -32,10 +33,8 @@ def save_network(net: DHNet | EFNet, path: Path, card: dict[str, Any]) -> None:
         "config": json.dumps(net.config.to_dict()),
         "card": json.dumps(card),
     }
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(state, temporary, metadata)
-    os.chmod(temporary, 0o644)  # safetensors writes 0600
-    os.replace(temporary, path)
+    with atomic_writer(path) as file:
+        file.write(save(state, metadata))
 
 
 def _load(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
