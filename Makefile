@@ -23,13 +23,17 @@ TORCH ?= torch==2.13.0
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
+# Benchmarks: full or smoke, and more arguments, BENCH_ARGS='--only knn conv' for example.
+TIER ?= full
+BENCH_ARGS ?=
+
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # --no-compile: Python compiles what is used at first import; all of torch takes half a minute.
 INSTALL := $(PIP) install --no-compile
 # Holds torch at the build that is installed, whatever else is asked for.
 PINNED := --constraint $(MADE)/torch.txt
 
-.PHONY: help demo test test-triton deep coverage mutation check clean distclean
+.PHONY: help demo test test-triton deep coverage mutation check bench bench-gpu bench-rivals clean distclean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -65,6 +69,15 @@ check: $(MADE)/dev  ## Lint, formatting, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(MADE)/bench  ## Time everything beside its rivals (TIER=full: 20 minutes; TIER=smoke: one)
+	$(BIN)/python -m benchmarks.kernels --$(TIER) $(BENCH_ARGS)
+
+bench-gpu: $(MADE)/bench  ## The same on a CUDA device
+	$(BIN)/python -m benchmarks.kernels --$(TIER) --device cuda $(BENCH_ARGS)
+
+bench-rivals: $(MADE)/bench  ## Compile torch-cluster and torch-scatter for it (a quarter of an hour)
+	$(INSTALL) --no-build-isolation --no-deps torch-cluster torch-scatter
+
 clean:  ## Remove builds and caches
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
@@ -95,7 +108,7 @@ $(MADE)/torch.txt: $(MADE)/venv
 	  > $@
 
 # --no-warn-conflicts: the face assets are installed without their own dependencies, on purpose.
-$(MADE)/demo $(MADE)/test $(MADE)/dev: $(MADE)/%: $(MADE)/torch.txt pyproject.toml
+$(MADE)/demo $(MADE)/test $(MADE)/dev $(MADE)/bench: $(MADE)/%: $(MADE)/torch.txt pyproject.toml
 	$(INSTALL) --quiet --no-warn-conflicts $(PINNED) --editable '.[$*]'
 	@touch $@
 

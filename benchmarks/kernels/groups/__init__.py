@@ -1,0 +1,22 @@
+"""The groups of cases, in the order of the report."""
+
+from ..case import Group
+from .batch import Batch
+from .conv import Convolution
+from .cross import CrossCorrelationLayer
+from .knn import Search
+from .layer import DynamicLayer
+
+GROUPS: dict[str, Group] = {
+    group.name: group
+    for group in (
+        Search(),
+        Convolution(),
+        DynamicLayer(),
+        CrossCorrelationLayer("abs"),
+        CrossCorrelationLayer("factors"),
+        Batch(),
+    )
+}
+
+__all__ = ["GROUPS"]
