@@ -1,15 +1,66 @@
-"""The search in plain PyTorch: tiles of a matrix product, a bound, and a look at what is left."""
+"""The search in plain PyTorch.
 
+The matrix of all inner products is symmetric: one square tile of it serves its rows and, read down
+its columns, the rows that those stand for. Every row keeps a bound on its k-th best, and of every
+tile only the few entries below the bounds are looked at (``select_tile``).
+"""
+
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from hypergraph_kernels.knn._exact import Rows, ranked
 from hypergraph_kernels.knn._neighbors import Neighbors, finished, scaled
+from hypergraph_kernels.knn._select import Candidates, select_tile
 
-_TILE_ELEMENTS = 1 << 20  # distances alive at a time: 4 MiB of float32
-_PAIRS_PER_CHUNK = 1 << 14
-_GROUPS_PER_NEIGHBOR = 5  # 128 groups at k = 25
+_TILE_ELEMENTS = 1 << 21  # ordinals alive at a time: 8 MiB of float32
+_GROUPED = 16  # long rows come in multiples of this, so that they divide into groups
+_MOST_CANDIDATES = 8  # times k, or the row is searched by itself
+_HALVED = 128  # channels from which half of a symmetric product is worth a transposed copy
+_SMALLEST_PRODUCT = 256
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Scaled samples, and what ranks their rows.
+
+    Ordinals are ``-left @ right^T``: minus the inner product, or half the squared distance.
+    """
+
+    points: Tensor  # [samples, n, channels]
+    left: Tensor  # [samples, n or some more, channels or 2 more]
+    right: Tensor  # likewise
+    rounding: Tensor  # [samples, n or some more]
+    bound: Tensor  # the same: no neighbour lies beyond; -inf for rows that are not there
+    limit: Tensor | None  # the same: the threshold as an ordinal
+    wanted: int  # neighbours other than the row itself, at least one
+    metric: str
+    distance_sum: Tensor | None  # [samples, n or some more], where means need every distance
+
+    def rows(self, sample: slice, rows: slice | Tensor) -> Rows:
+        """What ranks some rows of some samples, in one list."""
+        samples, n, _ = self.points.shape
+        every = torch.arange(samples * n, device=self.points.device).view(samples, n)
+        flat = every[sample, rows].flatten()
+        itself = flat % n
+        limit = None if self.limit is None else self.limit[sample, :n][:, rows].flatten()
+        rounding = self.rounding[sample, :n][:, rows].flatten()
+        return Rows(itself, flat - itself, rounding, limit)
+
+    def rank(
+        self, ordinal: Tensor, column: Tensor, sample: slice, rows: slice | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest of sorted candidates, and their distances."""
+        points = self.points.flatten(0, 1)
+        which = self.rows(sample, rows)
+        return ranked(ordinal, column, self.wanted, which, points, self.metric)
+
+
+_Found = tuple[slice, slice | Tensor, Tensor, Tensor]  # samples, rows, columns, distances
 
 
 def search(
@@ -20,163 +71,215 @@ def search(
     with_row_mean: bool,
 ) -> Neighbors:
     """Search in tiles of bounded size."""
-    samples, n, channels = points.shape
+    samples, n, _ = points.shape
     k = min(k, n)
     if samples * n == 0:
         empty = points.new_zeros(samples, n, k)
         return Neighbors(empty.long(), empty, empty.bool(), points.new_zeros(samples, n))
     points, unit = scaled(points, metric)
-    # Distances of differences do not depend on the origin, but their rounding does.
-    centred = points - points.mean(1, keepdim=True) if metric == "euclidean" else points
-    squares = centred.square().sum(-1)
-    limits = None
-    if threshold is not None:
-        limits = _ordinal(threshold / unit, metric).expand(samples, n, 1).squeeze(-1)
-    index, distance, means = [], [], []
-    for some, rows in _tiles(samples, n):
-        tile = _tile(centred[some], squares[some], rows, metric)
-        diagonal = tile.diagonal(rows.start, -2, -1)
-        diagonal.fill_(0)
-        if with_row_mean:
-            means.append(_row_mean(tile, metric).flatten())
-        diagonal.fill_(-torch.inf)  # first, whatever else is at distance 0
-        tile = tile.flatten(0, 1)
-        rounding = _rounding(squares[some], rows, metric, channels).flatten()
-        limit = None if limits is None else limits[some, rows].flatten()
-        itself = torch.arange(rows.start, rows.stop, device=points.device)
-        first = torch.arange(some.stop - some.start, device=points.device) * n
-        first = first.repeat_interleave(itself.shape[0])
-        itself = itself.repeat(some.stop - some.start)
-        own = points[some].flatten(0, 1)
-        near, ordinal = _select(tile, k, rounding, limit, own, itself, first, metric)
-        index.append(near)
-        distance.append(ordinal)
-    near, ordinal = (torch.cat(part).view(samples, n, k) for part in (index, distance))
-    dist = ordinal.clamp_min(0).sqrt() if metric == "euclidean" else ordinal
-    if metric == "cosine":
-        dist = dist.clamp_min(0)
-    row_mean = torch.cat(means).view(samples, n) if with_row_mean else None
-    return finished(near, dist, row_mean, points, unit, metric, threshold)
+    task = _task(points, k, metric, None if threshold is None else threshold / unit, with_row_mean)
+    near = torch.arange(n, device=points.device).view(1, n, 1).repeat(samples, 1, k)
+    distance = points.new_zeros(samples, n, k)
+    if n > 1 and (k > 1 or task.distance_sum is not None):
+        for sample, rows, index, found in _search(task):
+            shape = near[sample, rows, 1:].shape
+            near[sample, rows, 1:] = index[:, : k - 1].view(shape)
+            distance[sample, rows, 1:] = found[:, : k - 1].view(shape)
+    if metric == "euclidean":
+        distance = distance.clamp_min(0).sqrt()
+    elif metric == "cosine":
+        distance = distance.clamp_min(0)
+    mean = _row_mean(task) if with_row_mean else None
+    return finished(near, distance, mean, points, unit, metric, threshold)
 
 
-def _tiles(samples: int, n: int) -> Iterator[tuple[slice, slice]]:
-    """Samples and rows of every tile: several whole samples, or some rows of one."""
-    rows = min(n, max(16, _TILE_ELEMENTS // n))
-    together = max(1, _TILE_ELEMENTS // (n * n)) if rows == n else 1
-    for sample in range(0, samples, together):
-        some = slice(sample, min(sample + together, samples))
-        for start in range(0, n, rows):
-            yield some, slice(start, min(start + rows, n))
-
-
-def _ordinal(threshold: Tensor, metric: str) -> Tensor:
-    """The threshold in what tiles hold: the squared distance for ``"euclidean"``."""
-    return threshold * threshold.abs() if metric == "euclidean" else threshold
-
-
-def _tile(centred: Tensor, squares: Tensor, rows: slice, metric: str) -> Tensor:
-    """[samples, rows, n] distances; squared for ``"euclidean"``."""
-    tile = centred[:, rows] @ centred.mT
-    if metric == "cosine":
-        return tile.neg_().add_(1)
-    if metric == "dot":
-        return tile.neg_()
-    return tile.mul_(-2).add_(squares[:, rows, None]).add_(squares[:, None])
-
-
-def _row_mean(tile: Tensor, metric: str) -> Tensor:
-    distance = tile.clamp_min(0).sqrt_() if metric == "euclidean" else tile
-    return distance.mean(-1)
-
-
-def _rounding(squares: Tensor, rows: slice, metric: str, channels: int) -> Tensor:
-    """[samples, rows] how far two equal distances may lie apart in a tile."""
+def _task(
+    points: Tensor, k: int, metric: str, threshold: Tensor | None, with_row_mean: bool
+) -> _Task:
+    samples, n, channels = points.shape
+    right = points
+    if metric == "euclidean":
+        # Distances of differences do not depend on the origin, but their rounding does.
+        right = points - points.mean(1, keepdim=True)
+    squares = right.square().sum(-1)
     largest = squares.amax(-1, keepdim=True)
     if metric == "cosine":
-        scale = torch.ones_like(squares[:, rows])
+        scale = torch.ones_like(squares)
     elif metric == "dot":
-        scale = (squares[:, rows] * largest).sqrt()
+        scale = (squares * largest).sqrt()
     else:
-        scale = squares[:, rows] + largest
-    return scale * (4 * torch.finfo(squares.dtype).eps * max(channels, 1) ** 0.5)
+        scale = (squares + largest) / 2
+    rounding = scale * (4 * torch.finfo(points.dtype).eps * max(channels, 1) ** 0.5)
+    limit, bound = None, torch.full_like(squares, torch.inf)
+    if threshold is not None:
+        ordinal = {"cosine": threshold - 1, "euclidean": threshold * threshold.abs() / 2}
+        limit = ordinal.get(metric, threshold).view(samples, 1).expand(samples, n)
+        bound = limit + rounding
+    left = right
+    if metric == "euclidean":
+        half, one = squares.unsqueeze(-1) / 2, torch.ones_like(squares.unsqueeze(-1))
+        left, right = torch.cat([right, -half, -one], -1), torch.cat([right, one, half], -1)
+    more = -n % _GROUPED if n > 8 * _GROUPED else 0
+    if more:
+        same = left is right
+        right = F.pad(right, (0, 0, 0, more))
+        left = right if same else F.pad(left, (0, 0, 0, more))
+        rounding = F.pad(rounding, (0, more))
+        bound = F.pad(bound, (0, more), value=-torch.inf)
+    every = with_row_mean and metric == "euclidean"
+    distance_sum = torch.zeros_like(bound) if every else None
+    return _Task(points, left, right, rounding, bound, limit, max(k - 1, 1), metric, distance_sum)
 
 
-def _select(
-    tile: Tensor,  # [rows, n]
-    k: int,
-    rounding: Tensor,  # [rows]
-    limit: Tensor | None,  # [rows]
-    points: Tensor,  # [samples * n, channels]
-    itself: Tensor,  # [rows], every row's own index in its sample,
-    first: Tensor,  # [rows], and where in the points that sample begins
-    metric: str,
-) -> tuple[Tensor, Tensor]:
-    """Bound the k-th distance from group minima, compress what is below, sort what is left."""
-    num_rows, n = tile.shape
-    bound = _upper_bound(tile, k)
-    if limit is not None:
-        bound = torch.minimum(bound, limit)
-    row, column = (tile <= (bound + rounding)[:, None]).nonzero(as_tuple=True)
-    counts = torch.bincount(row, minlength=num_rows)
-    width = max(k, int(counts.max()))
-    slot = torch.arange(row.shape[0], device=row.device) - (counts.cumsum(0) - counts)[row]
-    # A row with fewer than k candidates (threshold) is filled up with itself at infinity.
-    distance = tile.new_full((num_rows, width), torch.inf)
-    index = itself[:, None].repeat(1, width)
-    distance[row, slot] = tile[row, column]
-    index[row, slot] = column
-    distance, order = distance.sort(dim=-1, stable=True)
-    index = index.gather(-1, order)
-
-    # Candidates closer together than rounding: look again, pair by pair.
-    # Bitwise ties already stand in the order of their indices (all of them, on zero rows).
-    gaps = distance[:, 1:k].diff(dim=-1)
-    beyond = distance[:, k:] - distance[:, k - 1 : k]
-    gaps = torch.cat([gaps, beyond], -1)
-    close = ((gaps > 0) & (gaps <= rounding[:, None])).any(-1)
-    if limit is not None:
-        close |= ((distance[:, 1:k] - limit[:, None]).abs() <= rounding[:, None]).any(-1)
-    unclear = close.nonzero().squeeze(-1)
-    if unclear.numel():
-        again = index[unclear]
-        offset = first[unclear]
-        pairs = (offset + itself[unclear], offset[:, None] + again)
-        exact = _exact_ordinals(points, *pairs, distance[unclear], metric)
-        by_index = again.argsort(dim=-1, stable=True)
-        exact = exact.gather(-1, by_index)
-        exact, by_distance = exact.sort(dim=-1, stable=True)
-        distance[unclear] = exact
-        index[unclear] = again.gather(-1, by_index).gather(-1, by_distance)
-    return index[:, :k], distance[:, :k]
+def _row_mean(task: _Task) -> Tensor:
+    """[samples, n]: the means of inner products are inner products with the mean."""
+    n = task.points.shape[1]
+    if task.distance_sum is not None:
+        return task.distance_sum[:, :n] / n
+    total = task.points.sum(1, keepdim=True)
+    others = (task.points * total).sum(-1) - task.points.square().sum(-1)
+    return (n - 1 - others) / n if task.metric == "cosine" else -others / n
 
 
-def _exact_ordinals(
-    points: Tensor, rows: Tensor, columns: Tensor, distance: Tensor, metric: str
-) -> Tensor:
-    """Distances summed pair by pair, in the same order for every pair; infinities are kept."""
-    exact = distance.clone()
-    which, slot = distance.isfinite().nonzero(as_tuple=True)
-    values = []
-    for w, s in zip(which.split(_PAIRS_PER_CHUNK), slot.split(_PAIRS_PER_CHUNK), strict=True):
-        a, b = points[rows[w]], points[columns[w, s]]
-        if metric == "euclidean":
-            values.append((a - b).square().sum(-1))
-        elif metric == "cosine":  # of unit vectors: exactly 0 for equal rows, unlike 1 - cos
-            zero = ~(a.any(-1) & b.any(-1))
-            values.append(torch.where(zero, 1, (a - b).square().sum(-1) / 2))
-        else:
-            values.append(-(a * b).sum(-1))
-    if values:
-        exact[which, slot] = torch.cat(values)
-    return exact
+def _search(task: _Task) -> Iterator[_Found]:
+    samples, n, _ = task.points.shape
+    if n * n <= _TILE_ELEMENTS:
+        together = _TILE_ELEMENTS // (n * n)
+        for start in range(0, samples, together):
+            yield _strip(task, slice(start, min(start + together, samples)), slice(0, n), True)
+        return
+    edge = math.isqrt(_TILE_ELEMENTS)
+    for number in range(samples):
+        sample = slice(number, number + 1)
+        if edge >= 8 * task.wanted:
+            yield from _blocks(task, sample, edge)
+            continue
+        step = max(16, _TILE_ELEMENTS // n)
+        for start in range(0, n, step):
+            yield _strip(task, sample, slice(start, min(start + step, n)), True)
 
 
-def _upper_bound(tile: Tensor, k: int) -> Tensor:
-    """[rows] at least k entries of every row are at or below this."""
-    num_rows, n = tile.shape
-    groups = max(k * _GROUPS_PER_NEIGHBOR, 128)
-    if n < 2 * groups:
-        return tile.kthvalue(k, dim=-1).values
-    per_group = n // groups
-    minima = tile[:, : per_group * groups].view(num_rows, per_group, groups).amin(1)
-    return minima.kthvalue(k, dim=-1).values
+def _strip(task: _Task, sample: slice, rows: slice | Tensor, first_time: bool) -> _Found:
+    """Some rows of some samples against all of their sample."""
+    n = task.points.shape[1]
+    which = task.rows(sample, rows)
+    left, right = task.left[sample, :n][:, rows], task.right[sample]
+    if left.shape[:2] == (1, n):
+        tile = left.new_empty(right.shape[1], right.shape[1])
+        _symmetric(task.left[sample][0], right[0], tile)
+        tile = tile[:n]
+    else:
+        tile = torch.bmm(left, right.mT).neg_().flatten(0, 1)
+    itself = which.itself[:, None]
+    tile[:, n:] = torch.inf
+    if task.distance_sum is not None and first_time:
+        tile.scatter_(1, itself, 0)
+        total = tile[:, :n].mul(2).clamp_min_(0).sqrt_().sum(-1)
+        task.distance_sum[sample, rows] = total.view(left.shape[:2])
+    tile.scatter_(1, itself, torch.inf)
+    bound = task.bound[sample, :n][:, rows].flatten()
+    selection = select_tile(tile, bound, task.wanted, which.rounding)
+    candidates = Candidates(tile.shape[0], tile)
+    candidates.add(selection.row, selection.column, selection.ordinal)
+    candidates.sort()
+    return sample, rows, *task.rank(candidates.ordinal, candidates.column, sample, rows)
+
+
+class _Block:
+    """Some rows of a sample, while tiles come by."""
+
+    def __init__(self, task: _Task, sample: slice, rows: slice) -> None:
+        self.task, self.rows = task, rows
+        self.bound = task.bound[sample, rows].flatten()
+        self.slack = task.rounding[sample, rows].flatten()
+        self.candidates = Candidates(self.bound.shape[0], self.bound)
+        self.hard = torch.zeros_like(self.bound, dtype=torch.bool)
+        self.visits = 0
+
+    def visit(self, tile: Tensor, start: int) -> None:
+        """Take what matters of a tile whose columns begin at ``start``."""
+        wanted = self.task.wanted
+        slack = None if self.visits else self.slack
+        selection = select_tile(tile, self.bound, wanted, slack)
+        self.bound = selection.bound
+        width = self.candidates.add(selection.row, selection.column + start, selection.ordinal)
+        self.visits += 1
+        most = _MOST_CANDIDATES * (wanted + 8)
+        # Bounds are lowered after 2, 4, 8, ... tiles: as many candidates come between two of these.
+        if self.visits & (self.visits - 1) == 0 and self.visits > 1 or width > most:
+            self.bound = self.candidates.cut(wanted, self.bound, self.slack)
+            if self.candidates.ordinal.shape[1] > most:
+                # Ties without end: to be searched again, each row by itself.
+                hard = self.candidates.drop(most)
+                self.hard |= hard
+                self.bound = self.bound.masked_fill(hard, -torch.inf)
+
+    def found(self, sample: slice) -> Iterator[_Found]:
+        """Rank what has come, and search again for the rows that had too much of it."""
+        stop = min(self.rows.stop, self.task.points.shape[1])
+        rows, some = slice(self.rows.start, stop), stop - self.rows.start
+        self.candidates.sort()
+        ordinal, column = self.candidates.ordinal[:some], self.candidates.column[:some]
+        yield sample, rows, *self.task.rank(ordinal, column, sample, rows)
+        self.candidates = Candidates(0, self.bound)
+        hard = self.hard[:some].nonzero().squeeze(-1) + rows.start
+        for part in hard.split(max(16, _TILE_ELEMENTS // self.task.left.shape[1])):
+            if part.shape[0]:
+                yield _strip(self.task, sample, part, False)
+
+
+def _blocks(task: _Task, sample: slice, edge: int) -> Iterator[_Found]:
+    """One sample in square tiles, each for its rows and, transposed, for its columns."""
+    n, size = task.points.shape[1], task.left.shape[1]
+    step = -(-size // -(-size // edge))
+    if size % _GROUPED == 0 and step > 8 * _GROUPED:
+        step += -step % _GROUPED
+    left, right = task.left[sample][0], task.right[sample][0]
+    slices = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    blocks = [_Block(task, sample, rows) for rows in slices]
+    buffer = left.new_empty(step * step)
+    for number, block in enumerate(blocks):
+        rows = block.rows
+        for other in blocks[number:]:
+            columns = other.rows
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            tile = buffer[: height * width].view(height, width)
+            if block is other:
+                _symmetric(left[rows], right[rows], tile)
+            else:
+                torch.addmm(tile, left[rows], right[columns].mT, beta=0, alpha=-1, out=tile)
+            if task.distance_sum is not None:
+                _add_distances(task.distance_sum[sample][0], tile, rows, columns, n)
+            if columns.stop > n:
+                tile[:, n - columns.start :] = torch.inf
+            if block is other:
+                tile.diagonal().fill_(torch.inf)
+                block.visit(tile, columns.start)
+            else:
+                block.visit(tile, columns.start)
+                other.visit(tile.mT, rows.start)
+        yield from block.found(sample)
+
+
+def _add_distances(total: Tensor, tile: Tensor, rows: slice, columns: slice, n: int) -> None:
+    """Add a tile's Euclidean distances to the sums of its rows and of its columns."""
+    distance = tile[:, : n - columns.start].mul(2).clamp_min_(0).sqrt_()
+    if rows == columns:
+        distance.fill_diagonal_(0)
+    else:
+        total[columns.start : min(columns.stop, n)] += distance.sum(0)
+    total[rows] += distance.sum(1)
+
+
+def _symmetric(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """``out = -left @ right^T``, of which one half is the transpose of the other."""
+    size, channels = left.shape
+    half = size // 2
+    if channels < _HALVED or half < _SMALLEST_PRODUCT:
+        torch.addmm(out, left, right.mT, beta=0, alpha=-1, out=out)
+        return
+    _symmetric(left[:half], right[:half], out[:half, :half])
+    _symmetric(left[half:], right[half:], out[half:, half:])
+    corner = out[:half, half:]
+    torch.addmm(corner, left[:half], right[half:].mT, beta=0, alpha=-1, out=corner)
+    out[half:, :half] = corner.mT
