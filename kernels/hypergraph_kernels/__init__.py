@@ -2,6 +2,7 @@
 
 - ``incidence_spmm``: weighted sums of rows over ragged segments (sparse incidence times features)
 - ``sampled_dot``: inner products of row pairs named by the same segments
+- ``incidence_softmax``: attention over the pairs of every segment
 - ``cross_correlation_matmul``: ``f(P Q^T) X`` without ever storing the N x M matrix
 - ``cross_correlation_logsumexp``: row-wise ``log sum exp(P Q^T)``, likewise
 - ``knn``: exact k nearest neighbours in tiles
@@ -13,6 +14,7 @@ from hypergraph_kernels.cross_correlation import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
 )
+from hypergraph_kernels.incidence_softmax import incidence_softmax
 from hypergraph_kernels.incidence_spmm import incidence_spmm, sampled_dot
 from hypergraph_kernels.knn import Neighbors, knn
 
@@ -22,6 +24,7 @@ __all__ = [
     "Segments",
     "cross_correlation_logsumexp",
     "cross_correlation_matmul",
+    "incidence_softmax",
     "incidence_spmm",
     "knn",
     "sampled_dot",
