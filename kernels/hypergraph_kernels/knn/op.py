@@ -9,6 +9,8 @@ from hypergraph_kernels._dispatch import Implementation, choose
 from hypergraph_kernels.knn import cpu, reference
 from hypergraph_kernels.knn._neighbors import Metric, Neighbors
 
+_TRITON_MAX_K = 128  # one program holds the candidates of a row, about twice as many
+
 
 def knn(
     x: Tensor,  # [n, channels] or [batch, n, channels]
@@ -35,9 +37,9 @@ def knn(
         metric: the distance.
         threshold: neighbours farther than this are marked in ``kept``; never the row itself.
         with_row_mean: also compute ``row_mean`` (zeros otherwise).
-        implementation: ``"auto"``, or a name to force. ``"reference"`` computes every pair by
-            itself, of plain PyTorch operators only (it needs memory for n x n distances, and for
-            n x n x channels products with ``"dot"``).
+        implementation: ``"auto"``, or a name to force. ``"triton"`` finds at most 128 neighbours.
+            ``"reference"`` computes every pair by itself, of plain PyTorch operators only (it needs
+            memory for n x n distances, and for n x n x channels products with ``"dot"``).
 
     Returns:
         Neighbours; no gradient flows through them.
@@ -59,7 +61,8 @@ def knn(
                 [0., 4.]])
     """
     _check(x, k, metric)
-    chosen = choose("knn", implementation, x, triton=False)
+    few = min(k, x.shape[-2]) <= _TRITON_MAX_K
+    chosen = choose("knn", implementation, x, triton=few)
     samples = x.detach() if x.dim() == 3 else x.detach().unsqueeze(0)
     if chosen == "reference":
         with torch.no_grad():
@@ -81,6 +84,10 @@ def _knn(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         points = x.to(torch.promote_types(x.dtype, torch.float32))
+        if implementation == "triton":
+            from hypergraph_kernels.knn import triton_kernels
+
+            return triton_kernels.search(points, k, metric, threshold, with_row_mean)
         return cpu.search(points, k, metric, threshold, with_row_mean)
 
 
