@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergraph_kernels._dispatch import Implementation, choose
-from hypergraph_kernels.knn import cpu, reference
+from hypergraph_kernels.knn import compiled, cpu, reference
 from hypergraph_kernels.knn._neighbors import Metric, Neighbors
 
 _TRITON_MAX_K = 128  # one program holds the candidates of a row, about twice as many
@@ -62,12 +62,12 @@ def knn(
     """
     _check(x, k, metric)
     few = min(k, x.shape[-2]) <= _TRITON_MAX_K
-    chosen = choose("knn", implementation, x, triton=few)
+    fits = compiled.fits(x.shape[-2], k, metric, with_row_mean)
+    chosen = choose("knn", implementation, x, triton=few, compiled=fits)
     samples = x.detach() if x.dim() == 3 else x.detach().unsqueeze(0)
     if chosen == "reference":
-        with torch.no_grad():
-            points = samples.to(torch.promote_types(x.dtype, torch.float32))
-            found = reference.search(points, k, metric, threshold, with_row_mean)
+        points = samples.to(torch.promote_types(x.dtype, torch.float32))
+        found = reference.search(points, k, metric, threshold, with_row_mean)
     else:
         found = Neighbors(*_knn(samples, k, metric, threshold, with_row_mean, chosen))
     return found if x.dim() == 3 else Neighbors(*(field.squeeze(0) for field in found))
@@ -88,6 +88,8 @@ def _knn(
             from hypergraph_kernels.knn import triton_kernels
 
             return triton_kernels.search(points, k, metric, threshold, with_row_mean)
+        if implementation == "compiled":
+            return compiled.search(points, k, threshold)
         return cpu.search(points, k, metric, threshold, with_row_mean)
 
 
