@@ -381,7 +381,10 @@ def _content(dataset: HypergraphDataset, splits: Sequence[Split] | None) -> str:
             continue
         dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
         sha.update(f"{dense.dtype}{list(dense.shape)}".encode())
-        sha.update(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        # A copy: the one stride of an empty list may be 0, which a view as bytes refuses.
+        flat = dense.cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+        if flat.numel():
+            sha.update(flat.view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

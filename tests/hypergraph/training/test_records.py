@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hypergraph.training import (
     RunLog,
@@ -11,6 +12,7 @@ from hypergraph.training import (
     TrainingResult,
     train_node_classifier,
 )
+from hypergraph.training.node_classifier import _content
 
 CONFIG = TrainingConfig(epochs=4)
 
@@ -93,6 +95,20 @@ def test_other_settings_do_not_mix(planted, tmp_path):
     with pytest.raises(ValueError, match="other settings .content"):
         other = replace(planted, splits=planted.splits[:1])
         train(other, tmp_path / "published", 1, splits="published")
+
+
+def test_splits_without_validation_have_a_content(planted):
+    """An empty list may have the stride 0, as one read from an array has."""
+    split = planted.splits[0]
+    empty = torch.zeros(1, dtype=torch.long).expand(0)
+    one = split.train[:1].squeeze(0).expand(1)
+    assert empty.stride() == one.stride() == (0,)
+    known = {
+        _content(planted, [replace(split, valid=valid, train=train)])
+        for valid in (empty, torch.tensor([], dtype=torch.long))
+        for train in (one, split.train[:1])
+    }
+    assert len(known) == 1 and known != {_content(planted, [split])}
 
 
 def test_a_file_from_before_the_content_was_noted_is_continued(planted, tmp_path):
