@@ -1,16 +1,15 @@
 """The optional compiled path: how it is built, found and refused, and what it computes."""
 
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from hypergraph_kernels import compiled
-from hypergraph_kernels.compiled import _build, _library
+from hypergraph_kernels import compiled, knn
+from hypergraph_kernels.compiled import _build, _knn, _library
 from hypergraph_kernels.compiled.__main__ import main
 
 COMPILER = _build.find_compiler()
@@ -47,6 +46,15 @@ def empty_cache(tmp_path, monkeypatch):
     _library.forget()
     yield tmp_path / "hypergraph-nn"
     _library.forget()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Builds without optimisation."""
+    monkeypatch.setattr(_build, "_FLAGS", (*_build._FLAGS, "-O0"))
+    _build.source_digest.cache_clear()
+    yield
+    _build.source_digest.cache_clear()
 
 
 def copied(library: Path, folder: Path) -> Path:
@@ -97,20 +105,22 @@ class TestBuild:
         assert library.stat().st_mode & 0o077 == 0
 
     @needs_compiler
-    def test_two_processes_at_once(self, empty_cache):
-        command = [sys.executable, "-m", "hypergraph_kernels.compiled", "build"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        pipe = subprocess.PIPE
-        both = [subprocess.Popen(command, env=environment, stderr=pipe) for _ in range(2)]
-        errors = [process.communicate()[1] for process in both]
-        assert [process.returncode for process in both] == [0, 0], errors
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_two_processes_at_once(self, empty_cache, quick):
+        processes = [multiprocessing.get_context("fork").Process(target=_build.build) for _ in "ab"]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
         assert list(empty_cache.glob("building-*")) == []
         assert compiled.is_available()
 
 
 class TestCommand:
     @needs_compiler
-    def test_build_status_remove(self, empty_cache, capsys):
+    def test_build_status_remove(self, empty_cache, quick, capsys):
         assert main(["status"]) == 0
         assert "in use: no" in capsys.readouterr().out
         assert main(["build"]) == 0
@@ -138,9 +148,9 @@ class TestRefused:
             assert not compiled.is_available()
 
     @needs_compiler
-    def test_truncated_is_built_again(self, built, empty_cache):
-        copy = copied(built, empty_cache)
-        copy.write_bytes(b"")
+    def test_truncated_is_built_again(self, empty_cache, quick):
+        damaged = _build.build()
+        damaged.write_bytes(b"")
         path = compiled.build()
         assert _build.fault_of(path) is None and compiled.is_available()
 
@@ -152,7 +162,7 @@ class TestRefused:
         assert _build.fault_of(other) == "it was built from another source or for another machine"
 
     @needs_compiler
-    def test_renamed_from_other_source(self, empty_cache, monkeypatch, tmp_path):
+    def test_renamed_from_other_source(self, empty_cache, quick, monkeypatch, tmp_path):
         """The digest inside the library decides, whatever its name says."""
         source = tmp_path / "kernels.c"
         source.write_bytes(_build._SOURCE.read_bytes() + b"\nint other(void) { return 1; }\n")
@@ -233,3 +243,168 @@ class TestSortPairs:
             compiled.sort_pairs(rows.int(), rows, 1)
         with pytest.raises(TypeError, match="contiguous torch.int64"):
             compiled.sort_pairs(rows[::2], rows[:2], 1)
+
+
+@pytest.fixture(scope="module")
+def portable(tmp_path_factory):
+    """The same library without its instructions for this processor."""
+    if COMPILER is None:
+        pytest.skip("no C compiler on PATH")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("portable")))
+        patch.setattr(_build, "_FLAGS", (*_build._FLAGS, "-DHGK_PORTABLE"))
+        _build.source_digest.cache_clear()
+        loaded = _library._load(_build.build())
+    _build.source_digest.cache_clear()
+    assert loaded.hgk_instructions() == b"portable"
+    return loaded
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def features(kind: str, n: int, channels: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(n * 1000 + channels)
+    x = torch.randn(n, channels, generator=generator)
+    if kind == "repeated":
+        x = x[torch.randint(max(n // 4, 1), (n,), generator=generator)]
+    elif kind == "some zero":
+        x = x.relu() * (torch.rand(n, 1, generator=generator) < 0.8)
+    elif kind == "all zero":
+        x = torch.zeros_like(x)
+    elif kind == "constant":
+        x = torch.ones_like(x)
+    elif kind == "crowded":  # all within the rounding to 16 bits of each other
+        x = 1 + 1e-5 * x
+    elif kind == "one-hot":
+        x = torch.eye(channels)[torch.randint(channels, (n,), generator=generator)]
+    elif kind == "magnitudes":
+        x = x * 10.0 ** torch.randint(-37, 37, (n, 1), generator=generator)
+    return x
+
+
+KINDS = (
+    "random", "repeated", "some zero", "all zero", "constant", "crowded", "one-hot", "magnitudes",
+)  # fmt: skip
+SIZES = ((1, 3, 1), (2, 5, 2), (17, 1, 5), (63, 7, 25), (255, 33, 24), (300, 64, 25), (530, 20, 9))
+
+
+def exact_distances(x: torch.Tensor) -> torch.Tensor:
+    points = x.double()
+    points = points / points.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+    points = points / points.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2 / 2
+    zero = ~points.any(-1)
+    distance = torch.where(zero[:, None] | zero[None], 1.0, distance)
+    return distance.fill_diagonal_(-1)
+
+
+class TestNearestByCosine:
+    def test_by_hand(self, library):
+        x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+        nearest, distance = compiled.nearest_by_cosine(x, 4)
+        assert nearest.tolist() == [[0, 2, 1, 3], [1, 0, 2, 3], [2, 0, 1, 3], [3, 0, 1, 2],
+                                    [4, 1, 3, 0]]  # fmt: skip
+        expected = [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 2]]
+        assert torch.allclose(distance, torch.tensor(expected).float(), atol=1e-6)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_exact(self, library, kind):
+        for n, channels, k in SIZES:
+            x = features(kind, n, channels)
+            nearest, distance = compiled.nearest_by_cosine(x, min(k, n))
+            exact = exact_distances(x)
+            found = exact.gather(1, nearest)
+            best = exact.sort(dim=-1).values[:, : nearest.shape[1]]
+            assert torch.equal(nearest[:, 0], torch.arange(n))
+            assert all(len(set(row)) == len(row) for row in nearest.tolist())
+            assert (best - found).abs().max() < 1e-6, (n, channels)
+            assert (distance[:, 1:] - found[:, 1:]).abs().sum() < 1e-6 * found.numel()
+            # By (distance, index), the row itself apart.
+            steps = distance[:, 1:].diff(dim=-1)
+            assert ((steps > 0) | (steps == 0) & (nearest[:, 1:].diff(dim=-1) > 0)).all()
+
+    def test_equal_rows_tie(self, library):
+        """Copies of a row are at equal distances from all others, to the bit."""
+        x = features("random", 40, 33).repeat(9, 1)
+        nearest, distance = compiled.nearest_by_cosine(x, 40)
+        groups, group_distance = nearest[:, 9:36].view(-1, 3, 9), distance[:, 9:36].view(-1, 3, 9)
+        assert (groups % 40 == groups[..., :1] % 40).all()
+        assert (group_distance == group_distance[..., :1]).all()
+        assert (groups.diff(dim=-1) == 40).all()
+        assert (distance[:, :9] == 0).all()
+
+    def test_limit(self, library):
+        x = features("random", 300, 8)
+        limit = 0.3
+        nearest, distance = compiled.nearest_by_cosine(x, 25, limit)
+        every, far = compiled.nearest_by_cosine(x, 25)
+        within = far <= limit
+        assert within.any() and not within.all()
+        assert torch.equal(distance[within], far[within])
+        assert torch.equal(nearest[within], every[within])
+        assert (distance[~within] > limit).all()
+        empty = distance.isinf()
+        assert empty.any()
+        assert torch.equal(nearest[empty], torch.arange(300)[:, None].expand(300, 25)[empty])
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_same_for_every_number_of_threads(self, library, threads, kind, monkeypatch):
+        monkeypatch.setattr(_knn, "_PRODUCTS_PER_THREAD", 1)
+        monkeypatch.setattr(_knn, "_BLOCK", 64)
+        x = features(kind, 530, 33)
+        threads(1)
+        expected = compiled.nearest_by_cosine(x, 25)
+        for count in (2, 5):
+            threads(count)
+            found = compiled.nearest_by_cosine(x, 25)
+            assert all(map(torch.equal, found, expected))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_same_for_every_instruction_set(self, library, portable, kind, monkeypatch):
+        for n, channels, k in SIZES:
+            x = features(kind, n, channels)
+            expected = compiled.nearest_by_cosine(x, min(k, n))
+            with monkeypatch.context() as patch:
+                patch.setattr(_knn, "library", lambda: portable)
+                found = compiled.nearest_by_cosine(x, min(k, n))
+            assert all(map(torch.equal, found, expected))
+
+    def test_bad_arguments(self, library):
+        x = torch.randn(5, 3)
+        for k in (0, 6, 257):
+            with pytest.raises(ValueError, match=r"`k` must lie in 1 \.\. 5"):
+                compiled.nearest_by_cosine(x, k)
+        with pytest.raises(TypeError, match="contiguous torch.float32"):
+            compiled.nearest_by_cosine(x.double(), 2)
+        with pytest.raises(ValueError, match="`out` must hold"):
+            compiled.nearest_by_cosine(x, 2, out=(torch.empty(5, 3, dtype=torch.int64), x))
+
+
+class TestSearch:
+    """The op that uses it."""
+
+    @pytest.mark.parametrize("threshold", [None, 0.9])
+    def test_as_the_reference(self, library, threshold):
+        x = torch.randn(3, 130, 16, generator=torch.Generator().manual_seed(0))
+        found = knn(x, 12, threshold=threshold, implementation="compiled")
+        expected = knn(x, 12, threshold=threshold, implementation="reference")
+        assert torch.equal(found.nearest, expected.nearest)
+        assert torch.equal(found.kept, expected.kept)
+        kept = found.kept
+        assert torch.allclose(found.distance[kept], expected.distance[kept], atol=1e-6)
+        single = knn(x[1], 12, threshold=threshold)  # "auto"
+        assert all(map(torch.equal, single, (field[1] for field in found)))
+
+    def test_what_it_does_not_take(self, library):
+        x = torch.randn(20, 4)
+        for setting in ({"metric": "dot"}, {"metric": "euclidean"}, {"with_row_mean": True}):
+            with pytest.raises(ValueError, match="no compiled path for these arguments"):
+                knn(x, 3, implementation="compiled", **setting)
+            knn(x, 3, **setting)
+        with pytest.raises(ValueError, match="takes float32"):
+            knn(x.double(), 3, implementation="compiled")

@@ -6,8 +6,18 @@ is compiled at import or installation, and nothing needs it.
 """
 
 from hypergraph_kernels.compiled._build import BuildError, remove
+from hypergraph_kernels.compiled._knn import MAX_NEIGHBORS, nearest_by_cosine
 from hypergraph_kernels.compiled._library import build_and_load as build
 from hypergraph_kernels.compiled._library import instructions, is_available
 from hypergraph_kernels.compiled._pairs import sort_pairs
 
-__all__ = ["BuildError", "build", "instructions", "is_available", "remove", "sort_pairs"]
+__all__ = [
+    "MAX_NEIGHBORS",
+    "BuildError",
+    "build",
+    "instructions",
+    "is_available",
+    "nearest_by_cosine",
+    "remove",
+    "sort_pairs",
+]

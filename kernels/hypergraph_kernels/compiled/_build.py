@@ -118,7 +118,7 @@ def remove() -> list[Path]:
 def _compile(program: str, scratch: Path, folder: Path) -> Path:
     output = scratch / "kernels.so"
     command = [program, *_FLAGS, f'-DHGK_DIGEST="{source_digest()}"']
-    command += [str(_SOURCE), "-o", str(output)]
+    command += [str(_SOURCE), "-o", str(output), "-lm"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -141,4 +141,10 @@ def _load(path: Path) -> ctypes.CDLL:
     array, size = ctypes.c_void_p, ctypes.c_int64
     loaded.hgk_sort_pairs.argtypes = [array, array, size, size, array, array, array]
     loaded.hgk_sort_pairs.restype = ctypes.c_int
+    loaded.hgk_knn_prepare.argtypes = [array]
+    loaded.hgk_knn_prepare.restype = ctypes.c_int
+    loaded.hgk_knn_collect.argtypes = [array]
+    loaded.hgk_knn_collect.restype = None
+    loaded.hgk_knn_finish.argtypes = [array, size, size, array, array, array]
+    loaded.hgk_knn_finish.restype = None
     return loaded
