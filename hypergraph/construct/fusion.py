@@ -10,7 +10,7 @@ from hypergraph._checks import check_choice, check_features, check_non_negative_
 from hypergraph._numerics import inverse_power, propagation_dtype
 from hypergraph.construct._repeat import repeated
 from hypergraph.construct.base import Construction
-from hypergraph.incidence import Concat, Incidence, WeightedSum
+from hypergraph.incidence import Concat, Incidence, Streamed, WeightedSum
 from hypergraph.incidence._composite import Composite
 from hypergraph.incidence.base import check_fit
 from hypergraph.incidence.weighted_sum import mean_node_degree, scaled
@@ -118,6 +118,9 @@ def fuse(
         dtype = torch.float32
         for part in parts:
             dtype = torch.promote_types(dtype, part.dtype or dtype)
+        for part in parts:
+            if isinstance(part, Streamed):  # a pass over all tiles: once for scale and convolution
+                part.keep_degrees(dtype)
         means = [mean_node_degree(part, dtype) for part in parts]
         target = means[0]
         for mean in means[1:]:

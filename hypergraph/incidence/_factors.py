@@ -22,8 +22,18 @@ def check_factors(p: Tensor, q: Tensor) -> None:
         )
 
 
-def per_sample(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def batched(
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    /,
+    *tensors: Tensor | None,
+    **settings: str,
+) -> tuple[Tensor, ...]:
     """Call a function of batched tensors; a single hypergraph becomes a batch of one."""
-    if tensors[0].dim() == 3:
-        return function(*tensors)
-    return function(*(tensor.unsqueeze(0) for tensor in tensors)).squeeze(0)
+    first = tensors[0]
+    assert first is not None
+    single = first.dim() == 2
+    if single:
+        tensors = tuple(None if tensor is None else tensor.unsqueeze(0) for tensor in tensors)
+    out = function(*tensors, **settings)
+    outputs = (out,) if isinstance(out, Tensor) else out
+    return tuple(output.squeeze(0) for output in outputs) if single else outputs

@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from hypergraph._numerics import inverse_power
 from hypergraph.incidence._composite import Composite, check_parts
 from hypergraph.incidence.base import Incidence, TensorMap
 from hypergraph.incidence.pair_list import (
@@ -15,6 +16,8 @@ from hypergraph.incidence.pair_list import (
     renumbered,
     with_split_weights,
 )
+from hypergraph.incidence.streamed import Streamed
+from hypergraph.incidence.weighted_sum import WeightedSum, both_degrees
 
 
 class Concat(Composite):
@@ -64,6 +67,16 @@ class Concat(Composite):
         pairs = [part.v2e_with_degree(x) for part in self.parts]
         return torch.cat([out for out, _ in pairs], -2), torch.cat([d for _, d in pairs], -1)
 
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``; streamed parts go there and back at once."""
+        z = self._check_product("z", "num_nodes", self.num_nodes, z)
+        z = z if self.dtype is None else z.to(torch.promote_types(z.dtype, self.dtype))
+        nodes, edges = zip(*(both_degrees(part, z.dtype) for part in self.parts), strict=True)
+        root = inverse_power(_total(nodes), -0.5).unsqueeze(-1)
+        u = z * root
+        terms = [_smoothed(*pair, u) for pair in zip(self.parts, edges, strict=True)]
+        return _total(terms) * root
+
     def with_members(self) -> PairList:
         """The pairs of all parts, if each part has them."""
         firsts = [sum(self._sizes[:part]) for part in range(len(self._sizes))]
@@ -101,3 +114,20 @@ class Concat(Composite):
 
     def _map(self, function: TensorMap) -> Self:
         return type(self)([part._mapped(function) for part in self.parts])
+
+
+def _smoothed(part: Incidence, edge_degree: Tensor, u: Tensor) -> Tensor:
+    """``H W D_e^-1 H^T u`` of one part."""
+    if isinstance(part, WeightedSum):
+        return part.smoothed(u, edge_degree)
+    scale = part.weight(u.dtype) * inverse_power(edge_degree, -1.0)
+    if isinstance(part, Streamed) and (part.batch_size is not None or u.dim() == 2):
+        return part.there_and_back(u, scale)[0]
+    return part.e2v(part.v2e(u) * scale.unsqueeze(-1))
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,18 +1,27 @@
 """Incidence made of factors through a non-linear function, never stored."""
 
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
 from hypergraph._checks import check_choice
-from hypergraph._numerics import propagation_dtype, without_autocast
-from hypergraph.incidence._factors import check_factors, per_sample
+from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
+from hypergraph.incidence._factors import batched, check_factors
 from hypergraph.incidence.base import Incidence, TensorMap
-from hypergraph_kernels import cross_correlation_logsumexp, cross_correlation_matmul
+from hypergraph_kernels import Implementation
+from hypergraph_kernels.cross_correlation import (
+    Elementwise,
+    cross_correlation_degrees,
+    cross_correlation_logsumexp,
+    cross_correlation_matmul,
+    cross_correlation_propagate,
+)
 
 StreamedFunction = Literal["abs", "softmax"]
 SoftmaxAxis = Literal["edges", "nodes"]
+
+_BOTH = "both degrees"  # a key of what an operator keeps
 
 
 class Streamed(Incidence):
@@ -80,11 +89,90 @@ class Streamed(Incidence):
         return scores.softmax(-1 if self.axis == "edges" else -2)
 
     def v2e_with_degree(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``H^T x`` and the hyperedge degrees in one pass over the tiles."""
-        if self.batch_size is None and x.dim() == 3:
+        """``H^T x`` and the hyperedge degrees, in one pass over the tiles if need be."""
+        if (self.batch_size is None and x.dim() == 3) or self._kept_degrees(x.dtype) is not None:
             return super().v2e_with_degree(x)
         out = self.v2e(torch.cat([x, torch.ones_like(x[..., :1])], -1))
         return out[..., :-1], out[..., -1]
+
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``: three passes over the tiles, four back."""
+        z = self._check_product("z", "num_nodes", self.num_nodes, z)
+        if z.dim() == 3 and self.batch_size is None:
+            return super().hgnn_propagate(z)
+        z = z.to(torch.promote_types(z.dtype, self.dtype))
+        node_degree, edge_degree = self.both_degrees(z.dtype)
+        if self.hyperedge_weight is not None:
+            node_degree = self.node_degree(z.dtype)
+        root = inverse_power(node_degree, -0.5).unsqueeze(-1)
+        scale = self.weight(z.dtype) * inverse_power(edge_degree, -1.0)
+        return self.there_and_back(z * root, scale)[0] * root
+
+    def both_degrees(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Row and column sums of H, without W, in one pass over the tiles."""
+        kept = self._kept_degrees(dtype)
+        if kept is not None:
+            return kept
+        p, q = self._factors(dtype)
+        by_row, by_column = batched(
+            cross_correlation_degrees,
+            p,
+            q,
+            function=self._kernel,
+            implementation=self.implementation,
+        )
+        return by_row, by_column
+
+    def keep_degrees(self, dtype: torch.dtype) -> None:
+        """Compute the degrees now, with their graph, for all who ask later.
+
+        They are not kept when somebody asks, as that may be inside a checkpoint, whose second pass
+        would find kept what its first one computed.
+        """
+        self._keep((_BOTH, dtype), lambda: self.both_degrees(dtype), with_graph=True)
+
+    def with_implementation(self, implementation: Implementation) -> Self:
+        """See ``Incidence.with_implementation``; degrees that were kept stay."""
+        twin = super().with_implementation(implementation)
+        for key, value in self._kept.items():
+            if isinstance(key, tuple) and key[0] == _BOTH:
+                twin._kept[key] = value
+        return twin
+
+    def _kept_degrees(self, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        kept = self._kept.get((_BOTH, dtype))
+        if kept is None or kept[0] != self._state(with_graph=True):
+            return None
+        degrees: tuple[Tensor, Tensor] = kept[1]
+        return degrees
+
+    def there_and_back(
+        self, u: Tensor, scale: Tensor, extra: Tensor | None = None, coefficient: float | Tensor = 1
+    ) -> tuple[Tensor, Tensor]:
+        """``c H (scale E)`` and ``E = extra + c H^T u``, for a coefficient c of each sample.
+
+        Args:
+            u: [num_nodes, C] or [B, num_nodes, C].
+            scale: [num_edges] or [B, num_edges].
+            extra: the shape of E.
+            coefficient: a number, or a tensor [] or [B].
+        """
+        p, q = self._factors(u.dtype)
+        if isinstance(coefficient, Tensor):
+            coefficient = coefficient.to(u.dtype)
+            coefficient = coefficient.view(-1, 1, 1) if coefficient.dim() else coefficient
+        unscaled = isinstance(coefficient, (int, float)) and coefficient == 1
+        inside = self.function == "abs"  # c |x| = |c x|
+        if not unscaled:
+            p, u = (p * coefficient, u) if inside else (p, u * coefficient)
+
+        def product(p: Tensor, q: Tensor, u: Tensor, scale: Tensor, extra: Tensor | None) -> Any:
+            return cross_correlation_propagate(
+                p, q, u, scale, self._kernel, extra, implementation=self.implementation
+            )
+
+        out, edges = batched(product, p, q, u, scale, extra)
+        return (out if unscaled or inside else out * coefficient), edges
 
     def _v2e(self, x: Tensor) -> Tensor:
         p, q = self._factors(x.dtype)
@@ -94,16 +182,30 @@ class Streamed(Incidence):
         p, q = self._factors(y.dtype)
         return self._stream(p, q, y)
 
+    def _node_degree(self, weight: Tensor) -> Tensor:
+        kept = self._kept_degrees(weight.dtype)
+        if kept is None or self.hyperedge_weight is not None:
+            return super()._node_degree(weight)
+        return kept[0]
+
+    def _edge_degree(self, ones: Tensor) -> Tensor:
+        kept = self._kept_degrees(ones.dtype)
+        return super()._edge_degree(ones) if kept is None else kept[1]
+
     def _stream(self, left: Tensor, right: Tensor, x: Tensor) -> Tensor:
-        function = self.function
-        return per_sample(
-            lambda a, b, c: cross_correlation_matmul(
-                a, b, c, "abs" if function == "abs" else "exp"
-            ),
+        (out,) = batched(
+            cross_correlation_matmul,
             left,
             right,
             x,
+            function=self._kernel,
+            implementation=self.implementation,
         )
+        return out
+
+    @property
+    def _kernel(self) -> Elementwise:
+        return "abs" if self.function == "abs" else "exp"
 
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """P and Q; a softmax is exp with one more channel that subtracts the normaliser."""
@@ -116,7 +218,9 @@ class Streamed(Incidence):
     def _with_normaliser(self) -> tuple[Tensor, Tensor]:
         over_edges = self.axis == "edges"
         rows, columns = (self.p, self.q) if over_edges else (self.q, self.p)
-        log_sum = per_sample(cross_correlation_logsumexp, rows, columns)
+        (log_sum,) = batched(
+            cross_correlation_logsumexp, rows, columns, implementation=self.implementation
+        )
         rows = torch.cat([rows, -log_sum.unsqueeze(-1)], -1)
         columns = torch.cat([columns, torch.ones_like(columns[..., :1])], -1)
         return (rows, columns) if over_edges else (columns, rows)

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_non_negative, check_non_negative_number
+from hypergraph._numerics import inverse_power
 from hypergraph.incidence._composite import Composite, check_parts, widest_dtype
 from hypergraph.incidence.base import Incidence, Members, TensorMap
 from hypergraph.incidence.pair_list import PairList, joined_pairs
+from hypergraph.incidence.streamed import Streamed
 
 
 class WeightedSum(Composite):
@@ -98,6 +100,32 @@ class WeightedSum(Composite):
         pairs = [part.v2e_with_degree(x) for part in self.parts]
         return self._combine([out for out, _ in pairs], 2), self._combine([d for _, d in pairs], 1)
 
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``; a streamed part goes there and back at once."""
+        z = self._check_product("z", "num_nodes", self.num_nodes, z)
+        z = z if self.dtype is None else z.to(torch.promote_types(z.dtype, self.dtype))
+        node_degree, edge_degree = both_degrees(self, z.dtype)
+        root = inverse_power(node_degree, -0.5).unsqueeze(-1)
+        return self.smoothed(z * root, edge_degree) * root
+
+    def smoothed(self, u: Tensor, edge_degree: Tensor) -> Tensor:
+        """``H W D_e^-1 H^T u`` for u of shape [*batch, num_nodes, C] in the operator's dtype."""
+        pairs = list(zip(self.parts, self.coefficients, strict=True))
+        at = next((i for i, part in enumerate(self.parts) if isinstance(part, Streamed)), None)
+        streamed = None if at is None or self.batch_size is None and u.dim() == 3 else pairs.pop(at)
+        scale = self.weight(u.dtype) * inverse_power(edge_degree, -1.0)
+        edges: Tensor | None = None
+        if pairs:
+            edges = self._total([self._scale(part.v2e(u), c, 2) for part, c in pairs])
+        if streamed is None:
+            assert edges is not None
+            return self.e2v(edges * scale.unsqueeze(-1))
+        part, coefficient = streamed
+        assert isinstance(part, Streamed)
+        out, edges = part.there_and_back(u, scale, edges, coefficient)
+        scaled = edges * scale.unsqueeze(-1)
+        return self._total([out, *(self._scale(part.e2v(scaled), c, 2) for part, c in pairs)])
+
     def e2v_parts(self, y: Tensor) -> list[Tensor]:
         """The terms whose sum is ``e2v(y)``, one per part."""
         pairs = zip(self.parts, self.coefficients, strict=True)
@@ -115,13 +143,20 @@ class WeightedSum(Composite):
         return self._combine([part.edge_degree(ones.dtype) for part in self.parts], 1)
 
     def _combine(self, terms: list[Tensor], trailing: int) -> Tensor:
-        total = self._scale(terms[0], self.coefficients[0], trailing)
-        for term, coefficient in zip(terms[1:], self.coefficients[1:], strict=True):
-            total = total + self._scale(term, coefficient, trailing)
+        pairs = zip(terms, self.coefficients, strict=True)
+        return self._total([self._scale(term, c, trailing) for term, c in pairs])
+
+    @staticmethod
+    def _total(terms: list[Tensor]) -> Tensor:
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
         return total
 
     @staticmethod
     def _scale(term: Tensor, coefficient: float | Tensor, trailing: int) -> Tensor:
+        if not isinstance(coefficient, Tensor) and coefficient == 1:
+            return term
         if isinstance(coefficient, Tensor) and coefficient.dim() == 1:
             coefficient = coefficient.view(-1, *(1,) * trailing)
         return term * coefficient
@@ -154,6 +189,18 @@ class WeightedSum(Composite):
 
 def _number(value: float | Tensor) -> str:
     return f"{value.item() if isinstance(value, Tensor) else value:.4g}"
+
+
+def both_degrees(part: Incidence, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weighted vertex degrees and hyperedge degrees, in one pass where a part has to make H."""
+    if part.hyperedge_weight is not None:
+        return part.node_degree(dtype), part.edge_degree(dtype)
+    if isinstance(part, WeightedSum):
+        node, edge = zip(*(both_degrees(term, dtype) for term in part.parts), strict=True)
+        return part._combine(list(node), 1), part._combine(list(edge), 1)
+    if isinstance(part, Streamed):
+        return part.both_degrees(dtype)
+    return part.node_degree(dtype), part.edge_degree(dtype)
 
 
 def scaled(part: Incidence, coefficient: float | Tensor) -> WeightedSum:

@@ -2,8 +2,16 @@
 
 from hypergraph_kernels.cross_correlation.op import (
     Elementwise,
+    cross_correlation_degrees,
     cross_correlation_logsumexp,
     cross_correlation_matmul,
+    cross_correlation_propagate,
 )
 
-__all__ = ["Elementwise", "cross_correlation_logsumexp", "cross_correlation_matmul"]
+__all__ = [
+    "Elementwise",
+    "cross_correlation_degrees",
+    "cross_correlation_logsumexp",
+    "cross_correlation_matmul",
+    "cross_correlation_propagate",
+]

@@ -88,6 +88,108 @@ def matmul_double_backward(
     return grad_grad.to(dtype), grad_p.to(dtype), grad_q.to(dtype), grad_x.to(dtype)
 
 
+def degrees(p: Tensor, q: Tensor, function: str) -> tuple[Tensor, Tensor]:
+    """Row sums and column sums of ``f(P Q^T)`` in one pass."""
+    dtype = p.dtype
+    p, q = _wide(p, q)
+    by_row, by_column = p.new_zeros(p.shape[:2]), q.new_zeros(q.shape[:2])
+    scores = Scratch(p, q)
+    for tile in tiles(p, q):
+        samples, rows, columns = tile
+        value = apply_(function, scores.product(p, q, tile))
+        by_row[samples, rows] += value.sum(-1)
+        by_column[samples, columns] += value.sum(-2)
+    return by_row.to(dtype), by_column.to(dtype)
+
+
+def degrees_backward(
+    grad_row: Tensor, grad_column: Tensor, p: Tensor, q: Tensor, function: str
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ``degrees`` to p and q in one pass."""
+    dtype = p.dtype
+    grad_row, grad_column, p, q = _wide(grad_row, grad_column, p, q)
+    grad_p, grad_q = torch.zeros_like(p), torch.zeros_like(q)
+    scores, sums = Scratch(p, q), Scratch(p, q)
+    for tile in tiles(p, q):
+        samples, rows, columns = tile
+        slope = slope_(function, scores.product(p, q, tile))
+        grad_scores = sums.outer_sum(grad_row, grad_column, tile).mul_(slope)
+        grad_p[samples, rows].baddbmm_(grad_scores, q[samples, columns])
+        grad_q[samples, columns].baddbmm_(grad_scores.mT, p[samples, rows])
+    return grad_p.to(dtype), grad_q.to(dtype)
+
+
+def propagate(
+    p: Tensor, q: Tensor, u: Tensor, scale: Tensor, extra: Tensor | None, function: str
+) -> tuple[Tensor, Tensor]:
+    """``E = extra + f(P Q^T)^T U`` and ``f(P Q^T) (scale E)``."""
+    dtype = u.dtype
+    p, q, u, scale = _wide(p, q, u, scale)
+    if extra is None:
+        edges = u.new_zeros(q.shape[0], q.shape[1], u.shape[2])
+    else:
+        edges = extra.to(u.dtype, copy=True, memory_format=torch.contiguous_format)
+    out = torch.zeros_like(u)
+    scores = Scratch(p, q)
+    for tile in tiles(p, q):
+        value = apply_(function, scores.product(p, q, tile))
+        edges[tile.samples, tile.columns].baddbmm_(value.mT, u[tile.samples, tile.rows])
+    scaled = scale.unsqueeze(-1) * edges
+    for tile in tiles(p, q):
+        value = apply_(function, scores.product(p, q, tile))
+        out[tile.samples, tile.rows].baddbmm_(value, scaled[tile.samples, tile.columns])
+    return out.to(dtype), edges.to(dtype)
+
+
+def propagate_backward(
+    grad: Tensor,
+    grad_edges: Tensor,
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    edges: Tensor,
+    function: str,
+    needs_factors: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``propagate`` to p and q (empty unless asked for), u, scale and extra.
+
+    The first pass finds the gradient of E. With it the gradient of the whole matrix is known, as
+    one product with both pairs of factors side by side; the second pass makes it tile by tile.
+    """
+    dtype = u.dtype
+    grad, p, q, u, scale, edges = _wide(grad, p, q, u, scale, edges)
+    onto_scaled = torch.zeros_like(edges)
+    scores = Scratch(p, q)
+    for tile in tiles(p, q):
+        value = apply_(function, scores.product(p, q, tile))
+        onto_scaled[tile.samples, tile.columns].baddbmm_(value.mT, grad[tile.samples, tile.rows])
+    grad_scale = (onto_scaled * edges).sum(-1)
+    grad_extra = torch.addcmul(grad_edges.to(u.dtype), onto_scaled, scale.unsqueeze(-1))
+    del onto_scaled
+    grad_u = torch.zeros_like(u)
+    if not needs_factors:
+        for tile in tiles(p, q):
+            value = apply_(function, scores.product(p, q, tile))
+            grad_u[tile.samples, tile.rows].baddbmm_(value, grad_extra[tile.samples, tile.columns])
+        grad_p, grad_q = p.new_empty(0), p.new_empty(0)
+    else:
+        grad_p, grad_q = torch.zeros_like(p), torch.zeros_like(q)
+        left = torch.cat([grad, u], -1)
+        right = torch.cat([scale.unsqueeze(-1) * edges, grad_extra], -1)
+        slopes = Scratch(p, q)
+        for tile in tiles(p, q):
+            samples, rows, columns = tile
+            slope = slopes.product(left, right, tile)
+            value, grad_scores = through_(function, scores.product(p, q, tile), slope)
+            grad_u[samples, rows].baddbmm_(value, grad_extra[samples, columns])
+            grad_p[samples, rows].baddbmm_(grad_scores, q[samples, columns])
+            grad_q[samples, columns].baddbmm_(grad_scores.mT, p[samples, rows])
+    return tuple(  # type: ignore[return-value]
+        gradient.to(dtype) for gradient in (grad_p, grad_q, grad_u, grad_scale, grad_extra)
+    )
+
+
 def logsumexp(p: Tensor, q: Tensor) -> Tensor:
     """Row-wise ``log sum exp(P Q^T)``."""
     dtype = p.dtype
@@ -148,6 +250,14 @@ class Scratch:
         torch.bmm(left[samples, rows], right[samples, columns].mT, out=out)
         return out
 
+    def outer_sum(self, left: Tensor, right: Tensor, tile: Tile) -> Tensor:
+        """``left_i + right_j`` restricted to the tile."""
+        samples, rows, columns = tile
+        shape = [part.stop - part.start for part in tile]
+        out = self._memory[: _area(tile)].view(shape)
+        torch.add(left[samples, rows, None], right[samples, None, columns], out=out)
+        return out
+
 
 def _area(tile: Tile) -> int:
     return (
@@ -169,6 +279,17 @@ def value_and_slope_(function: str, scores: Tensor) -> tuple[Tensor, Tensor]:
         return value, value
     slope = scores.sign()
     return scores.abs_(), slope
+
+
+def slope_(function: str, scores: Tensor) -> Tensor:
+    """The derivative of ``f`` in place of its argument."""
+    return scores.sign_() if function == "abs" else scores.exp_()
+
+
+def through_(function: str, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """``f`` and the gradient that comes through it, in place of the arguments."""
+    value, slope = value_and_slope_(function, scores)
+    return value, grad.mul_(slope)
 
 
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:

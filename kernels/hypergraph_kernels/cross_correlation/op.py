@@ -95,6 +95,112 @@ def cross_correlation_logsumexp(
     return out
 
 
+def cross_correlation_degrees(
+    p: Tensor,  # [batch, N, d]
+    q: Tensor,  # [batch, M, d]
+    function: Elementwise,
+    *,
+    implementation: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Row sums and column sums of ``f(P Q^T)`` in one pass, without storing the N x M matrix.
+
+    Args:
+        p: [batch, N, d] left factors.
+        q: [batch, M, d] right factors of the same dtype.
+        function: ``"abs"`` or ``"exp"``.
+        implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
+
+    Returns:
+        [batch, N] and [batch, M]; differentiable twice, as ``cross_correlation_matmul`` is.
+
+    Raises:
+        ValueError, TypeError: a shape, dtype, the function or the implementation does not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph_kernels import cross_correlation_degrees
+        >>> p, q = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[[3.0], [1.0]]])
+        >>> cross_correlation_degrees(p, q, "abs")
+        (tensor([[4., 8.]]), tensor([[9., 3.]]))
+    """
+    _check_function(function)
+    _check_factors(p, q)
+    _check_dtypes(p, q=q)
+    chosen = choose("cross_correlation_degrees", implementation, p, triton=False)
+    if chosen == "reference":
+        return reference.degrees(p, q, function)
+    by_row, by_column = _degrees(p, q, function, chosen)
+    return by_row, by_column
+
+
+def cross_correlation_propagate(
+    p: Tensor,  # [batch, N, d]
+    q: Tensor,  # [batch, M, d]
+    u: Tensor,  # [batch, N, channels]
+    scale: Tensor,  # [batch, M]
+    function: Elementwise,
+    extra: Tensor | None = None,  # [batch, M, channels]
+    *,
+    implementation: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Rows to columns and back through ``f(P Q^T)``, which is not stored.
+
+    ``E = extra + f(P Q^T)^T U``, ``out = f(P Q^T) diag(scale) E``
+
+    The two products of a hypergraph convolution as one op: its backward makes the gradient of the
+    matrix once for both, in two passes over the tiles instead of three. Where H is a sum of
+    ``f(P Q^T)`` and other terms, ``extra`` is what those send to the hyperedges, and the returned E
+    is what to send back through them (times ``scale``).
+
+    Args:
+        p: [batch, N, d] left factors.
+        q: [batch, M, d] right factors; all tensors have the dtype of ``p``.
+        u: [batch, N, channels] features.
+        scale: [batch, M] factors of the hyperedges, W D_e^-1 in a convolution.
+        function: ``"abs"`` or ``"exp"``.
+        extra: [batch, M, channels], added to E; None for zeros.
+        implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
+
+    Returns:
+        out [batch, N, channels] and E [batch, M, channels]; differentiable twice with respect to
+        every tensor, as ``cross_correlation_matmul`` is.
+
+    Raises:
+        ValueError, TypeError: a shape, dtype, the function or the implementation does not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph_kernels import cross_correlation_propagate
+        >>> p, q = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[[3.0]]])
+        >>> u, scale = torch.tensor([[[1.0], [10.0]]]), torch.tensor([[0.1]])
+        >>> cross_correlation_propagate(p, q, u, scale, "abs")
+        (tensor([[[18.9000],
+                 [37.8000]]]), tensor([[[63.]]]))
+    """
+    _check_function(function)
+    _check_factors(p, q)
+    if u.dim() != 3 or u.shape[:2] != p.shape[:2]:
+        raise ValueError(
+            f"`u` must have shape [{p.shape[0]}, {p.shape[1]}, channels], got {list(u.shape)}"
+        )
+    if scale.shape != q.shape[:2]:
+        raise ValueError(
+            f"`scale` must have shape {list(q.shape[:2])}, one factor per row of `q`, "
+            f"got {list(scale.shape)}"
+        )
+    _check_dtypes(p, q=q, u=u, scale=scale)
+    if extra is not None:
+        expected = (*q.shape[:2], u.shape[2])
+        if extra.shape != expected:
+            raise ValueError(f"`extra` must have shape {list(expected)}, got {list(extra.shape)}")
+        _check_dtypes(p, extra=extra)
+    chosen = choose("cross_correlation_propagate", implementation, p, triton=False)
+    if chosen == "reference":
+        return reference.propagate(p, q, u, scale, extra, function)
+    out, edges = _propagate(p, q, u, scale, extra, function, chosen)
+    return out, edges
+
+
 def _check_function(function: str) -> None:
     if function not in get_args(Elementwise):
         raise ValueError(f"`function` must be one of 'abs', 'exp', got {function!r}")
@@ -289,3 +395,195 @@ def _differentiate_logsumexp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
 
 
 _logsumexp.register_autograd(_differentiate_logsumexp, setup_context=_save_logsumexp)
+
+
+# ---- row and column sums of f(P Q^T)
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_degrees", mutates_args=())
+def _degrees(p: Tensor, q: Tensor, function: str, implementation: str) -> tuple[Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.degrees(p, q, function)
+
+
+@_degrees.register_fake
+def _(p: Tensor, q: Tensor, function: str, implementation: str) -> tuple[Tensor, Tensor]:
+    return p.new_empty(p.shape[:2]), q.new_empty(q.shape[:2])
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_degrees_backward", mutates_args=())
+def _degrees_backward(
+    grad_row: Tensor,
+    grad_column: Tensor,
+    p: Tensor,
+    q: Tensor,
+    function: str,
+    implementation: str,
+) -> tuple[Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.degrees_backward(grad_row, grad_column, p, q, function)
+
+
+@_degrees_backward.register_fake
+def _(
+    grad_row: Tensor,
+    grad_column: Tensor,
+    p: Tensor,
+    q: Tensor,
+    function: str,
+    implementation: str,
+) -> tuple[Tensor, Tensor]:
+    return p.new_empty(p.shape), q.new_empty(q.shape)
+
+
+def _save_degrees(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    p, q, ctx.function, ctx.implementation = inputs
+    ctx.save_for_backward(p, q)
+
+
+def _differentiate_degrees(
+    ctx: Any, grad_row: Tensor | None, grad_column: Tensor | None
+) -> tuple[Any, ...]:
+    p, q = ctx.saved_tensors
+    grad_row = p.new_zeros(p.shape[:2]) if grad_row is None else grad_row
+    grad_column = q.new_zeros(q.shape[:2]) if grad_column is None else grad_column
+    settings = (ctx.function, ctx.implementation)
+    if not torch.is_grad_enabled():
+        return *_degrees_backward(grad_row, grad_column, p, q, *settings), None, None
+    # For a second derivative: the sums as products with a column of ones.
+    grad_p, grad_q = _factor_gradients(
+        [(grad_row.unsqueeze(-1), torch.ones_like(q[..., :1]))],
+        [(grad_column.unsqueeze(-1), torch.ones_like(p[..., :1]))],
+        p,
+        q,
+        settings,
+    )
+    return grad_p, grad_q, None, None
+
+
+_degrees.register_autograd(_differentiate_degrees, setup_context=_save_degrees)
+
+
+# ---- there and back through f(P Q^T)
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_propagate", mutates_args=())
+def _propagate(
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    extra: Tensor | None,
+    function: str,
+    implementation: str,
+) -> tuple[Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.propagate(p, q, u, scale, extra, function)
+
+
+@_propagate.register_fake
+def _(
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    extra: Tensor | None,
+    function: str,
+    implementation: str,
+) -> tuple[Tensor, Tensor]:
+    return u.new_empty(u.shape), u.new_empty(q.shape[0], q.shape[1], u.shape[2])
+
+
+@torch.library.custom_op(
+    "hypergraph_kernels::cross_correlation_propagate_backward", mutates_args=()
+)
+def _propagate_backward(
+    grad: Tensor,
+    grad_edges: Tensor,
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    edges: Tensor,
+    function: str,
+    needs_factors: bool,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.propagate_backward(
+            grad, grad_edges, p, q, u, scale, edges, function, needs_factors
+        )
+
+
+@_propagate_backward.register_fake
+def _(
+    grad: Tensor,
+    grad_edges: Tensor,
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    edges: Tensor,
+    function: str,
+    needs_factors: bool,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    shapes = (p.shape, q.shape) if needs_factors else ((0,), (0,))
+    shapes = (*shapes, u.shape, scale.shape, edges.shape)
+    return tuple(u.new_empty(shape) for shape in shapes)  # type: ignore[return-value]
+
+
+def _save_propagate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    p, q, u, scale, extra, ctx.function, ctx.implementation = inputs
+    ctx.has_extra = extra is not None
+    ctx.save_for_backward(p, q, u, scale, output[1])
+
+
+def _differentiate_propagate(
+    ctx: Any, grad: Tensor | None, grad_edges: Tensor | None
+) -> tuple[Any, ...]:
+    p, q, u, scale, edges = ctx.saved_tensors
+    needs_factors = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    grad = torch.zeros_like(u) if grad is None else grad
+    grad_edges = torch.zeros_like(edges) if grad_edges is None else grad_edges
+    settings = (ctx.function, ctx.implementation)
+    if not torch.is_grad_enabled():
+        grad_p, grad_q, grad_u, grad_scale, grad_extra = _propagate_backward(
+            grad, grad_edges, p, q, u, scale, edges, ctx.function, needs_factors, ctx.implementation
+        )
+        factors = (grad_p, grad_q) if needs_factors else (None, None)
+        onto_extra = grad_extra if ctx.has_extra else None
+        return *factors, grad_u, grad_scale, onto_extra, None, None
+    # For a second derivative: the same formula from products that can be differentiated.
+    onto_scaled = _matmul(q, p, grad, *settings)
+    grad_extra = grad_edges + onto_scaled * scale.unsqueeze(-1)
+    grad_u = _matmul(p, q, grad_extra, *settings)
+    grad_scale = (onto_scaled * edges).sum(-1)
+    scaled = scale.unsqueeze(-1) * edges
+    grad_p, grad_q = _factor_gradients([(grad, scaled), (u, grad_extra)], [], p, q, settings)
+    onto_extra = grad_extra if ctx.has_extra else None
+    return grad_p, grad_q, grad_u, grad_scale, onto_extra, None, None
+
+
+def _factor_gradients(
+    pairs: list[tuple[Tensor, Tensor]],
+    turned: list[tuple[Tensor, Tensor]],
+    p: Tensor,
+    q: Tensor,
+    settings: tuple[str, str],
+) -> tuple[Tensor, Tensor]:
+    """Gradients to p and q where that of ``f(P Q^T)`` is a sum of ``left right^T``.
+
+    ``turned`` are terms of the transpose's gradient.
+    """
+    grad_p, grad_q = torch.zeros_like(p), torch.zeros_like(q)
+    for left, right in pairs:
+        onto_p, onto_q, _ = _matmul_backward(left, p, q, right, settings[0], False, settings[1])
+        grad_p, grad_q = grad_p + onto_p, grad_q + onto_q
+    for left, right in turned:
+        onto_q, onto_p, _ = _matmul_backward(left, q, p, right, settings[0], False, settings[1])
+        grad_p, grad_q = grad_p + onto_p, grad_q + onto_q
+    return grad_p, grad_q
+
+
+_propagate.register_autograd(_differentiate_propagate, setup_context=_save_propagate)

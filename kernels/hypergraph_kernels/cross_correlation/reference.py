@@ -19,3 +19,22 @@ def logsumexp(p: Tensor, q: Tensor) -> Tensor:
     """Row-wise ``log sum exp(P Q^T)``."""
     with torch.autocast(p.device.type, enabled=False):
         return (p @ q.mT).logsumexp(-1)
+
+
+def degrees(p: Tensor, q: Tensor, function: str) -> tuple[Tensor, Tensor]:
+    """Row sums and column sums of ``f(P Q^T)``."""
+    with torch.autocast(p.device.type, enabled=False):
+        matrix = apply(function, p @ q.mT)
+    return matrix.sum(-1), matrix.sum(-2)
+
+
+def propagate(
+    p: Tensor, q: Tensor, u: Tensor, scale: Tensor, extra: Tensor | None, function: str
+) -> tuple[Tensor, Tensor]:
+    """``E = extra + f(P Q^T)^T U`` and ``f(P Q^T) (scale E)``."""
+    with torch.autocast(p.device.type, enabled=False):
+        matrix = apply(function, p @ q.mT)
+        edges = matrix.mT @ u
+        if extra is not None:
+            edges = edges + extra
+        return matrix @ (scale.unsqueeze(-1) * edges), edges
