@@ -240,6 +240,28 @@ class Incidence(ABC):
         """``v2e(x)`` and the hyperedge degrees, in one pass where an operator can."""
         return self.v2e(x), self.edge_degree(x.dtype)
 
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z`` in the dtype of z or the operator's, if wider.
+
+        Operators that have a kernel for it use that where nothing but z needs a gradient; the
+        layers call ``hypergraph.hgnn_propagate``, which takes care of the precision.
+
+        Args:
+            z: [num_nodes, C], or [B, num_nodes, C].
+
+        Returns:
+            The shape of z.
+
+        Raises:
+            ValueError, TypeError: the shape or dtype does not fit.
+        """
+        z = self._check_product("z", "num_nodes", self.num_nodes, z)
+        root = inverse_power(self.node_degree(z.dtype), -0.5).unsqueeze(-1)
+        edges, edge_degree = self.v2e_with_degree(z * root)
+        weight = self.weight(edge_degree.dtype)
+        edges = edges * (weight * inverse_power(edge_degree, -1.0)).unsqueeze(-1)
+        return self.e2v(edges) * root
+
     def weight(self, dtype: torch.dtype | None = None) -> Tensor:
         """The hyperedge weights, ones where none were given: [num_edges] or [batch_size, ...]."""
         dtype = self._degree_dtype(dtype)
@@ -378,7 +400,7 @@ class Incidence(ABC):
         kept = self._kept.get(key)
         if kept is None or kept[0] != state:
             # The tensors stay alive with the value: their ids in ``state`` name them alone.
-            kept = self._kept[key] = (state, compute(), list(_stored_values(self)))
+            kept = self._kept[key] = (state, compute(), list(stored_values(self)))
         value: _Value = kept[1]
         return value
 
@@ -392,7 +414,7 @@ class Incidence(ABC):
         """
         if not is_eager():
             return None
-        tensors = list(_stored_values(self))
+        tensors = list(stored_values(self))
         grad = torch.is_grad_enabled()
         if any(tensor.requires_grad and tensor.is_leaf for tensor in tensors):
             return None
@@ -452,12 +474,12 @@ class Incidence(ABC):
         return product(x)
 
 
-def _stored_values(operator: Incidence) -> Iterator[Tensor]:
+def stored_values(operator: Incidence) -> Iterator[Tensor]:
     """Every floating tensor that an operator and its parts store."""
     for attribute in vars(operator).values():
         for item in attribute if isinstance(attribute, tuple) else (attribute,):
             if isinstance(item, Incidence):
-                yield from _stored_values(item)
+                yield from stored_values(item)
             elif isinstance(item, Tensor) and item.is_floating_point():
                 yield item
 

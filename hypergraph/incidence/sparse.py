@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hypergraph._checks import check_float, check_non_negative
+from hypergraph.incidence._propagate import propagate, scales, takes_kernel
 from hypergraph.incidence._structure import Structure
 from hypergraph.incidence._transform import Transformable
 from hypergraph.incidence.base import Members
@@ -348,6 +349,17 @@ class Hypergraph(Transformable):
     def members(self) -> Members:
         """List the pairs in the order they were given."""
         return Members(self.hyperedge_index[0], self.hyperedge_index[1], self.incidence_weight)
+
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``: one kernel where W and H are constants."""
+        if not takes_kernel(self):
+            return super().hgnn_propagate(z)
+        return self._product("z", "num_nodes", self.num_nodes, z, self._propagate)
+
+    def _propagate(self, z: Tensor) -> Tensor:
+        edge_scale, node_scale = self._keep(("scales", z.dtype), lambda: scales(self, z.dtype))
+        values = self._values(z.dtype)
+        return propagate(self, z, self._by_edge, self._by_node, edge_scale, node_scale, values)
 
     def _v2e(self, x: Tensor) -> Tensor:
         return incidence_spmm(x, self._values(x.dtype), self._by_edge, self._by_node)

@@ -14,9 +14,16 @@ from hypergraph._checks import (
     check_positive_int,
     is_eager,
 )
-from hypergraph._numerics import ordinary_tensors
+from hypergraph._numerics import inverse_power, ordinary_tensors
+from hypergraph.incidence._propagate import propagate, scales, takes_kernel
 from hypergraph.incidence.base import MemberIncidence, Members, TensorMap
-from hypergraph_kernels import Segments, incidence_spmm, segments_from
+from hypergraph_kernels import (
+    Segments,
+    gather_reduce,
+    gather_reduce_transposed,
+    table_segments,
+    transpose_table,
+)
 
 
 class NeighborTable(MemberIncidence):
@@ -84,7 +91,7 @@ class NeighborTable(MemberIncidence):
                     f"got {list(mask.shape)}"
                 )
         self.index = index
-        self._edge_segments: Segments | None = None
+        self._numbered: Tensor | None = None
         self._node_segments: Segments | None = None
         self.weights = weights
         self.mask = mask
@@ -107,7 +114,7 @@ class NeighborTable(MemberIncidence):
         While torch.compile traces, the others stay in the list with the value 0: the number of
         pairs must not depend on values.
         """
-        hyperedge = torch.arange(self._num_rows, device=self.device)
+        hyperedge = torch.arange(self._rows.shape[0], device=self.device)
         hyperedge = hyperedge.repeat_interleave(self.index.shape[-1])
         node, value = self._flat_index, None
         if self.weights is not None:
@@ -120,19 +127,50 @@ class NeighborTable(MemberIncidence):
             value = None if value is None else value[keep]
         return Members(node, hyperedge, value)
 
+    def hgnn_propagate(self, z: Tensor) -> Tensor:
+        """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``: one kernel where W and H are constants."""
+        if not takes_kernel(self):
+            return super().hgnn_propagate(z)
+        return self._product("z", "num_nodes", self.num_nodes, z, self._propagate)
+
+    def _propagate(self, z: Tensor) -> Tensor:
+        edge_scale, node_scale = self._keep(("scales", z.dtype), lambda: self._scales(z.dtype))
+        values = self._keep(("values", z.dtype), lambda: self._values(z.dtype))
+        return propagate(self, z, self._rows, self._by_node, edge_scale, node_scale, values)
+
+    def _scales(self, dtype: torch.dtype) -> tuple[Tensor | float, Tensor]:
+        width = self.index.shape[-1]
+        if width and self._is_plain and self.hyperedge_weight is None:
+            return 1 / width, inverse_power(self.node_degree(dtype), -0.5).flatten()
+        return scales(self, dtype)
+
     def _v2e(self, x: Tensor) -> Tensor:
-        out = incidence_spmm(
-            x.reshape(-1, x.shape[-1]), self._values(x.dtype), self._by_edge, self._by_node
+        rows, weights = x.flatten(0, -2), self._slots(x.dtype)
+        needed = x.requires_grad or (weights is not None and weights.requires_grad)
+        transposed = self._by_node if needed and torch.is_grad_enabled() else None
+        out = gather_reduce(
+            rows, self._rows, weights, transposed, implementation=self.implementation
         )
         return out.view(*x.shape[:-2], self.num_edges, x.shape[-1])
 
     def _e2v(self, y: Tensor) -> Tensor:
-        out = incidence_spmm(
-            y.reshape(-1, y.shape[-1]), self._values(y.dtype), self._by_node, self._by_edge
+        rows, weights = y.flatten(0, -2), self._slots(y.dtype)
+        samples = 1 if self.batch_size is None else self.batch_size
+        transposed = None if self.implementation == "reference" else self._by_node
+        out = gather_reduce_transposed(
+            rows,
+            self._rows,
+            samples * self.num_nodes,
+            weights,
+            transposed,
+            implementation=self.implementation,
         )
         return out.view(*y.shape[:-2], self.num_nodes, y.shape[-1])
 
     def _node_degree(self, weight: Tensor) -> Tensor:
+        if self._is_plain and self.hyperedge_weight is None:
+            counts = self._by_node.offsets.diff()
+            return counts.to(weight.dtype).view(*weight.shape[:-1], self.num_nodes)
         pairs = weight.unsqueeze(-1).expand(self.index.shape)
         values = self._values(weight.dtype)
         if values is not None:
@@ -156,29 +194,39 @@ class NeighborTable(MemberIncidence):
             return self.mask.to(dtype).flatten()
         return torch.where(self.mask, self.weights.to(dtype), 0).flatten()
 
+    def _slots(self, dtype: torch.dtype) -> Tensor | None:
+        """[B * M, K] incidence values."""
+        values = self._values(dtype)
+        return None if values is None else values.view(self._rows.shape)
+
     @property
-    def _num_rows(self) -> int:
-        return self.num_edges * (1 if self.batch_size is None else self.batch_size)
+    def _is_plain(self) -> bool:
+        """Whether every slot counts once."""
+        return self.weights is None and self.mask is None
 
     @property
     def _flat_index(self) -> Tensor:
         """[B * M * K] members, numbered through the samples."""
-        return self._by_edge.columns
+        return self._rows.flatten()
+
+    @property
+    def _rows(self) -> Tensor:
+        """[B * M, K] members, numbered through the samples."""
+        if self.batch_size is None:
+            return self.index
+        if self._numbered is not None:
+            return self._numbered
+        with ordinary_tensors():
+            first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
+            rows = (self.index + first[:, None, None]).flatten(0, 1)
+        if is_eager():  # a traced tensor must not be kept
+            self._numbered = rows
+        return rows
 
     @property
     def _by_edge(self) -> Segments:
-        if self._edge_segments is not None:
-            return self._edge_segments
         with ordinary_tensors():
-            index, width = self.index, self.index.shape[-1]
-            if self.batch_size is not None:
-                first = torch.arange(self.batch_size, device=self.device) * self.num_nodes
-                index = index + first[:, None, None]
-            offsets = torch.arange(self._num_rows + 1, device=self.device) * width
-            segments = Segments(index.flatten(), offsets, None)
-        if is_eager():  # a traced tensor must not be kept
-            self._edge_segments = segments
-        return segments
+            return table_segments(self._rows)
 
     @property
     def _by_node(self) -> Segments:
@@ -186,9 +234,7 @@ class NeighborTable(MemberIncidence):
             return self._node_segments
         samples = 1 if self.batch_size is None else self.batch_size
         with ordinary_tensors():
-            slots = torch.arange(self._flat_index.shape[0], device=self.device)
-            hyperedge = slots // max(self.index.shape[-1], 1)
-            segments = segments_from(self._flat_index, hyperedge, samples * self.num_nodes)
+            segments = transpose_table(self._rows, samples * self.num_nodes)
         if is_eager():
             self._node_segments = segments
         return segments

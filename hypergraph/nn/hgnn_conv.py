@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from hypergraph._checks import check_features, check_layer_dtype, check_positive_int
-from hypergraph._numerics import inverse_power, propagation_dtype, without_autocast
+from hypergraph._numerics import propagation_dtype, without_autocast
 from hypergraph.incidence import Hypergraph, Incidence
 from hypergraph.incidence.base import check_fit
 
@@ -94,12 +94,7 @@ def hgnn_propagate(
     """
     hypergraph = as_incidence(hypergraph, check_features(z))
     with without_autocast(z.device):
-        features = z.to(propagation_dtype(z))
-        root = inverse_power(hypergraph.node_degree(features.dtype), -0.5).unsqueeze(-1)
-        edges, edge_degree = hypergraph.v2e_with_degree(features * root)
-        weight = hypergraph.weight(edge_degree.dtype)
-        edges = edges * (weight * inverse_power(edge_degree, -1.0)).unsqueeze(-1)
-        return (hypergraph.e2v(edges) * root).to(z.dtype)
+        return hypergraph.hgnn_propagate(z.to(propagation_dtype(z))).to(z.dtype)
 
 
 def as_incidence(hypergraph: object, x: Tensor) -> Incidence:

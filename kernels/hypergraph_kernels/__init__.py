@@ -5,6 +5,8 @@
 - ``incidence_softmax``: attention over the pairs of every segment
 - ``cross_correlation_matmul``: ``f(P Q^T) X`` without ever storing the N x M matrix
 - ``cross_correlation_logsumexp``: row-wise ``log sum exp(P Q^T)``, likewise
+- ``gather_reduce`` and ``gather_reduce_transposed``: the same products for a table of members
+- ``hgnn_propagate``: ``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 Z`` as one op whose backward is itself
 - ``knn``: exact k nearest neighbours in tiles
 """
 
@@ -14,6 +16,13 @@ from hypergraph_kernels.cross_correlation import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
 )
+from hypergraph_kernels.gather_reduce import (
+    gather_reduce,
+    gather_reduce_transposed,
+    table_segments,
+    transpose_table,
+)
+from hypergraph_kernels.hgnn_propagate import hgnn_propagate
 from hypergraph_kernels.incidence_softmax import incidence_softmax
 from hypergraph_kernels.incidence_spmm import incidence_spmm, sampled_dot
 from hypergraph_kernels.knn import Neighbors, knn
@@ -24,9 +33,14 @@ __all__ = [
     "Segments",
     "cross_correlation_logsumexp",
     "cross_correlation_matmul",
+    "gather_reduce",
+    "gather_reduce_transposed",
+    "hgnn_propagate",
     "incidence_softmax",
     "incidence_spmm",
     "knn",
     "sampled_dot",
     "segments_from",
+    "table_segments",
+    "transpose_table",
 ]
