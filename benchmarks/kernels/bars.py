@@ -173,7 +173,7 @@ def _faster(
         return line("-", f"{reason}: {entry['note']}" if entry.get("note") else reason)
     ratio = min(contenders[name]["ratio"][column]["median"] for name in timed)
     if not record["verdict"][column]:
-        return line(f"{ratio:.2f} times", f"no verdict: A/A {record['aa'][column]:.2f}")
+        return line(f"{ratio:.2f} times", f"no verdict: A/A {record['aa'][column]:.3f}")
     return line(f"{ratio:.2f} times", _yes(ratio >= bar))
 
 

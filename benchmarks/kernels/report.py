@@ -75,9 +75,12 @@ def readme_sections(results: Results | None) -> dict[str, str]:
 
 
 def text_report(results: Results) -> str:
-    """All of it, for a terminal or a file."""
-    parts = [*document_sections(results).values(), loss_lines(results)]
-    return "\n\n".join(parts) + "\n"
+    """All of it, for a terminal or a file; bars of sizes that were not run are only counted."""
+    found = bars(results)
+    known = [line for line in found if line.met != "not measured"]
+    rest = f"{len(found) - len(known)} bars are of sizes that were not run."
+    parts = [machine(results), bar_table(known), rest, document_sections(results)["kernel tables"]]
+    return "\n\n".join([*parts, loss_lines(results)]) + "\n"
 
 
 # ---- bars
@@ -99,7 +102,20 @@ def short_table(results: Results) -> str:
     for line in bars(results):
         grouped.setdefault((line.what, line.where), {})[line.column] = line
     rows = ["| | size | plain PyTorch | compiled path |", "|---|---|---|---|"]
+    sizes: dict[str, list[dict[str, Line]]] = {}
+    for (what, _), lines in grouped.items():
+        sizes.setdefault(what, []).append(lines)
+    many = {what for what, found in sizes.items() if len(found) > 3}
+    for what in sizes:
+        if what in many:
+            cells = [
+                _range([lines[c] for lines in sizes[what] if c in lines])
+                for c in ("cpu", "compiled")
+            ]
+            rows.append(f"| {what} | {len(sizes[what])} sizes | {cells[0]} | {cells[1]} |")
     for (what, where), lines in grouped.items():
+        if what in many:
+            continue
         if "both" in lines:
             rows.append(f"| {what} | {where} | {_cell(lines['both'])} | |")
         else:
@@ -110,12 +126,29 @@ def short_table(results: Results) -> str:
     return "\n".join(rows)
 
 
+def _range(lines: list[Line]) -> str:
+    """Many sizes in one cell."""
+    known = [line for line in lines if line.met in ("yes", "no")]
+    if not known:
+        return lines[0].met.split(";")[0]
+    values = sorted(float(line.measured.split()[0]) for line in known)
+    met = sum(line.met == "yes" for line in known)
+    goals = sorted({float(line.bar.split()[1]) for line in known})
+    goal = f"{goals[0]:g}" if len(goals) == 1 else f"{goals[0]:g} to {goals[-1]:g}"
+    middle = values[len(values) // 2]
+    unsettled = f", {len(lines) - len(known)} without verdict" if len(known) < len(lines) else ""
+    return (
+        f"{values[0]:.2f} to {values[-1]:.2f} times, median {middle:.2f} "
+        f"(goal {goal}: met at {met} of {len(known)}{unsettled})"
+    )
+
+
 def _cell(line: Line) -> str:
     if line.met == "yes":
         return f"**{line.measured}** (goal {line.bar})"
     if line.met == "no":
         return f"{line.measured} (goal {line.bar}: missed)"
-    return f"{line.met}"
+    return line.met.split(";")[0]
 
 
 def loss_lines(results: Results) -> str:
@@ -210,7 +243,7 @@ def _notes(records: list[dict[str, Any]]) -> str:
             if not good:
                 key = (f"ours, {column}", "no verdict: timed against itself it does not come out 1")
                 notes.setdefault(key, []).append(
-                    f"{record['key'].split(' ', 1)[1]}: {record['aa'][column]:.2f}"
+                    f"{record['key'].split(' ', 1)[1]}: {record['aa'][column]:.3f}"
                 )
     lines = []
     for (name, reason), where in notes.items():

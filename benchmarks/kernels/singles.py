@@ -78,7 +78,7 @@ def start_up(tier: Tier, device: str, say: Say) -> list[Record]:
 
 def memory(tier: Tier, device: str, say: Say) -> list[Record]:
     """Peak memory of one forward and backward pass, one process per contender."""
-    sizes = [1024] if tier == "smoke" else [1024, 4096]
+    size = 1024 if tier == "smoke" else 4096
     records = []
     subjects = {
         "streamed": ["ours, {}", DENSE],
@@ -88,21 +88,20 @@ def memory(tier: Tier, device: str, say: Say) -> list[Record]:
     for name, contenders in subjects.items():
         if tier == "smoke" and name != "streamed":
             continue
-        for size in sizes:
-            case = Case(name, size, 256, backward=name != "knn")
-            record: Record = {"key": f"memory {case.key}", "case": case.to_json(), "contenders": {}}
-            for contender in contenders:
-                for column, why in implementations(device) if "{}" in contender else [("", None)]:
-                    title = contender.format(column)
-                    if why is not None:
-                        record["contenders"][title] = {"status": why}
-                        continue
-                    found = measure(name, case, title, device)
-                    record["contenders"][title] = found
-                    if found["status"] == "measured":
-                        mib = found["bytes"] / 2**20
-                        say(f"memory of {case.size} {name}: {title} {mib:.0f} MiB")
-            records.append(record)
+        case = Case(name, size, 256, backward=name != "knn")
+        record: Record = {"key": f"memory {case.key}", "case": case.to_json(), "contenders": {}}
+        for contender in contenders:
+            for column, why in implementations(device) if "{}" in contender else [("", None)]:
+                title = contender.format(column)
+                if why is not None:
+                    record["contenders"][title] = {"status": why}
+                    continue
+                found = measure(name, case, title, device)
+                record["contenders"][title] = found
+                if found["status"] == "measured":
+                    mib = found["bytes"] / 2**20
+                    say(f"memory of {case.size} {name}: {title} {mib:.0f} MiB")
+        records.append(record)
     return records
 
 
@@ -118,7 +117,8 @@ def million(tier: Tier, device: str, say: Say) -> list[Record]:
 
 def _points(points: int, threads: int, say: Say) -> Record:
     say(f"{points:,} points x 64 on {threads} thread(s) ...")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    count = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **count}
     start = time.perf_counter()
     run = subprocess.run(
         [sys.executable, "-c", _POINTS, str(points), str(threads)],

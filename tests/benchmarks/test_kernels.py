@@ -60,6 +60,14 @@ def test_the_slow_leave_early_and_ratios_take_common_rounds() -> None:
     assert ratios(laps["slow"], laps["fast"]) == pytest.approx([50.0, 50.0])
 
 
+def test_a_long_first_call_counts_as_a_round_and_needs_no_warm_up() -> None:
+    clock = FakeClock()
+    pace = Pace(warmup=3, rounds=1, least=1)
+    laps = race(_calls(long=9.0, short=0.5), clock, pace, {"long": 10.0, "short": 0.6})
+    assert clock.order.count("long") == 1 and laps["long"].taken == [10.0, 9.0]
+    assert laps["short"].taken == [0.5] and ratios(laps["long"], laps["short"]) == [18.0]
+
+
 def test_short_calls_are_repeated() -> None:
     pace = Pace(warmup=1, rounds=1, shortest=1e-2)
     laps = race(_calls(short=1e-3, long=1.0), FakeClock(), pace)
@@ -291,7 +299,7 @@ def _met(results: dict[str, Any], rival: str, column: str = "cpu") -> tuple[str,
 def test_a_bar_is_met_missed_unsettled_or_not_measured() -> None:
     assert _met(_results(8.0), "PyG") == ("8.00 times", "yes")
     assert _met(_results(6.9), "PyG") == ("6.90 times", "no")
-    assert _met(_results(8.0, aa=1.2), "PyG") == ("8.00 times", "no verdict: A/A 1.20")
+    assert _met(_results(8.0, aa=1.2), "PyG") == ("8.00 times", "no verdict: A/A 1.200")
     assert _met(_results(), "DHG")[1] == "not installed: dhg"
     assert _met(_results(), "PyG", "compiled")[1].startswith("not built")
 
