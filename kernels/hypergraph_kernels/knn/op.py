@@ -62,6 +62,8 @@ def knn(
     """
     _check(x, k, metric)
     few = min(k, x.shape[-2]) <= _TRITON_MAX_K
+    if x.device.type == "cpu":  # half precision takes whatever float32 takes, for the same result
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
     fits = compiled.fits(x.shape[-2], k, metric, with_row_mean)
     chosen = choose("knn", implementation, x, triton=few, compiled=fits)
     samples = x.detach() if x.dim() == 3 else x.detach().unsqueeze(0)
