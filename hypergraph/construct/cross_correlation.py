@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from hypergraph._checks import (
     check_choice,
@@ -17,6 +18,7 @@ from hypergraph._numerics import propagation_dtype
 from hypergraph.construct.base import Construction, check_grid
 from hypergraph.incidence import Dense, Incidence, LowRank, Streamed
 from hypergraph.incidence.streamed import SoftmaxAxis
+from hypergraph_kernels import Implementation
 
 NonNeg = Literal["abs", "softmax", "factors"]
 Omega = Literal["linear", "tied", "conv"]
@@ -67,6 +69,8 @@ class CrossCorrelation(Construction):
         grid: height and width (or one number for both) of the image, for ``omega="conv"``; vertex
             v is pixel (v // width, v % width).
         kernel_size: of that convolution, odd; zeros are padded.
+        implementation: of the products with H, see ``Incidence.with_implementation``;
+            ``"reference"`` also forms a convolutional Omega.
 
     Returns (from a call):
         An operator with N vertices and M hyperedges; see ``Construction.forward``.
@@ -96,6 +100,7 @@ class CrossCorrelation(Construction):
         omega_bias: bool = False,
         grid: int | tuple[int, int] | None = None,
         kernel_size: int = 7,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         self.in_channels: int = check_positive_int("in_channels", in_channels)
@@ -125,6 +130,8 @@ class CrossCorrelation(Construction):
             raise ValueError(
                 f"`kernel_size` must be odd, got {kernel_size}: the window is centred on a pixel"
             )
+        check_choice("implementation", implementation, get_args(Implementation))
+        self.implementation: Implementation = implementation
         self.nonneg: NonNeg = nonneg
         self.axis: SoftmaxAxis = axis
         self.centred = centred
@@ -271,7 +278,7 @@ class CrossCorrelation(Construction):
             p = psi * scale  # [..., N, rank]
             q = self._edge_factors(psi, x)  # [..., M, rank]
             if self.nonneg == "factors":
-                return self._low_rank(p, q)
+                return self._marked(self._low_rank(p, q))
             if self.normalized:
                 # Mean square of P Q^T from the two rank x rank Gram matrices.
                 gram = ((p.mT @ p) * (q.mT @ q)).sum((-2, -1), keepdim=True)
@@ -283,7 +290,8 @@ class CrossCorrelation(Construction):
                 operator = Streamed(p, q / self.temperature, "softmax", self.axis)
             else:
                 operator = Streamed(p, q * self.log_scale.to(dtype).exp(), "softmax", self.axis)
-        return operator if self.streamed else Dense(operator.to_dense())
+        built = operator if self.streamed else Dense(operator.to_dense())
+        return self._marked(built)
 
     def extra_repr(self) -> str:
         """Show the settings."""
@@ -306,14 +314,45 @@ class CrossCorrelation(Construction):
         weight = self.omega.weight.to(x.dtype)
         bias = None if self.omega.bias is None else self.omega.bias.to(x.dtype)
         if self.grid is not None:
-            image = x.mT.reshape(-1, x.shape[-1], *self.grid)
-            image = F.conv2d(image, weight, bias, padding=weight.shape[-1] // 2)
-            omega = image.flatten(2).view(*x.shape[:-2], -1, x.shape[-2])  # [..., M, N]
-            return omega @ psi / over
-        factors = weight @ (x.mT @ psi / over)  # Omega itself is not formed
+            factors = self._convolved(psi, x, weight) / over
+        else:
+            factors = weight @ (x.mT @ psi / over)  # Omega itself is not formed
         if bias is None:
             return factors
         return factors + bias.unsqueeze(-1) * (psi.sum(-2, keepdim=True) / over)
+
+    def _convolved(self, psi: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """``Omega^T Psi`` [..., M, rank] of a convolutional Omega without its bias.
+
+        Omega is linear in the shifted images, so Psi meets those first: ``T[r, c, s] = sum over v
+        of psi[v, r] x[v + s, c]`` for every shift s of the window, which is the weight gradient of
+        a convolution, then ``sum over c, s of T[r, c, s] weight[e, c, s]``. That is rank * (N + M)
+        window products of C channels where Omega itself takes N * M.
+        """
+        assert self.grid is not None
+        samples, (num_nodes, channels) = x.shape[:-2].numel(), x.shape[-2:]
+        image = x.mT.reshape(samples, channels, *self.grid)
+        padding = weight.shape[-1] // 2
+        few = self.num_edges * num_nodes <= self.rank * (num_nodes + self.num_edges)
+        plain = self.implementation == "reference" or torch.onnx.is_in_onnx_export()
+        if few or plain or samples == 0:
+            omega = F.conv2d(image, weight, padding=padding).flatten(2)
+            return omega.view(*x.shape[:-2], self.num_edges, num_nodes) @ psi
+        # Samples are groups: each has a weight gradient of its own.
+        shifted = conv2d_weight(
+            image.reshape(1, -1, *self.grid),
+            (samples * self.rank, channels, *weight.shape[-2:]),
+            psi.mT.reshape(1, -1, *self.grid),
+            padding=padding,
+            groups=samples,
+        )
+        shifted = shifted.view(*x.shape[:-2], self.rank, -1)
+        return weight.flatten(1) @ shifted.mT
+
+    def _marked(self, operator: Incidence) -> Incidence:
+        if self.implementation == "auto":
+            return operator
+        return operator.with_implementation(self.implementation)
 
     def _low_rank(self, p: Tensor, q: Tensor) -> LowRank:
         assert self.log_scale is not None

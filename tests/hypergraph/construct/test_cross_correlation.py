@@ -288,6 +288,66 @@ def test_published_forms_pass_gradients(form: str) -> None:
     assert torch.autograd.gradcheck(run, (x, *cc.parameters()))
 
 
+@pytest.mark.parametrize("batch", [(), (3,), (0,)], ids=["single", "batch", "empty batch"])
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_convolutional_omega_is_not_formed(
+    batch: tuple[int, ...], kernel_size: int, normalized: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``Omega^T Psi`` from shifted correlations equals that of Omega itself, gradients included."""
+    settings = {"centred": False, "normalized": normalized, "omega_bias": True}
+    build = CrossCorrelation(
+        3, 30, 2, omega="conv", grid=(4, 6), kernel_size=kernel_size, **settings
+    )
+    build = build.to(F64)
+    x = torch.randn(*batch, 24, 3, dtype=F64, requires_grad=True)
+    variables = (x, build.psi.weight, build.omega.weight, build.omega.bias)
+
+    def answers(implementation: str) -> tuple[Tensor, ...]:
+        build.implementation = implementation
+        h = build(x)
+        assert isinstance(h, Streamed) and h.implementation == implementation
+        return h.q, *torch.autograd.grad(h.q.sin().sum(), variables, materialize_grads=True)
+
+    expected = answers("reference")
+    convolve = torch.nn.functional.conv2d
+
+    def refused(*args, **kwargs):
+        raise AssertionError("Omega was formed")
+
+    if batch != (0,):
+        monkeypatch.setattr(torch.nn.functional, "conv2d", refused)
+    assert_close(answers("auto"), expected)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", convolve)
+
+
+def test_convolutional_omega_can_be_differentiated_twice() -> None:
+    build = CrossCorrelation(
+        2, 8, 1, omega="conv", centred=False, normalized=False, grid=3, kernel_size=3
+    ).to(F64)
+    x = torch.randn(9, 2, dtype=F64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: build(x).q, (x,))
+
+
+def test_convolutional_omega_compiles() -> None:
+    build = CrossCorrelation.wadhwa(3, grid=(4, 6), num_edges=30, rank=2)
+    x = torch.randn(2, 24, 3, requires_grad=True)
+    compiled = torch.compile(lambda x: build(x).q, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(x), build(x).q)
+    assert_close(
+        torch.autograd.grad(compiled(x).sin().sum(), x),
+        torch.autograd.grad(build(x).q.sin().sum(), x),
+    )
+
+
+@pytest.mark.parametrize("nonneg", ["abs", "softmax", "factors"])
+def test_an_implementation_can_be_forced(nonneg: str) -> None:
+    build = CrossCorrelation(6, 5, nonneg=nonneg, implementation="reference")
+    assert build(torch.randn(7, 6)).implementation == "reference"
+    with pytest.raises(ValueError, match="`implementation` must be one of 'auto'"):
+        CrossCorrelation(6, implementation="fast")
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
