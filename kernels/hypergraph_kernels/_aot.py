@@ -13,7 +13,9 @@ class AotCase(NamedTuple):
     kernel: Any
     """The ``@triton.jit`` function."""
     signature: dict[str, str]
-    """Type of every argument that is not a constexpr: ``"*fp32"``, ``"*i64"``, ``"i32"``, ..."""
+    """Type of every argument that is not a constexpr: ``"*fp32"``, ``"*i64"``, ``"i32"``, ...;
+    ``"i32:16"`` for a number that the launcher makes a multiple of 16. Others are compiled both
+    ways."""
     constexprs: dict[str, Any]
     """Value of every constexpr argument."""
     num_warps: int

@@ -64,13 +64,14 @@ def _compiled(case: AotCase, arch: int, aligned: bool) -> dict[str, Any]:
     kernel = case.kernel
     differing = set(kernel.arg_names) ^ (set(case.signature) | set(case.constexprs))
     assert not differing, f"{kernel.__name__}: its arguments and its AotCase: {sorted(differing)}"
-    signature = {name: case.signature.get(name, "constexpr") for name in kernel.arg_names}
+    told = {name: case.signature.get(name, "constexpr") for name in kernel.arg_names}
+    signature = {name: kind.removesuffix(":16") for name, kind in told.items()}
     # PyTorch aligns tensors. Channel counts that are multiples of 16 let the compiler vectorise,
     # and ask for the most shared memory; other counts may need more registers.
     multiples = {
         (position,): [["tt.divisibility", 16]]
-        for position, kind in enumerate(signature.values())
-        if kind.startswith("*") or (aligned and kind in ("i32", "i64"))
+        for position, kind in enumerate(told.values())
+        if kind.startswith("*") or kind.endswith(":16") or (aligned and kind in ("i32", "i64"))
     }
     start = time.perf_counter()
     binary = triton.compile(
@@ -104,14 +105,14 @@ def _usage(cubin: bytes) -> tuple[int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        told = subprocess.run(
+        printed = subprocess.run(
             [TOOLS / "cuobjdump", "-res-usage", file.name],
             capture_output=True,
             text=True,
             check=True,
         )
-    found = re.findall(r"REG:(\d+) STACK:(\d+)", told.stdout + told.stderr)
-    assert found, f"cuobjdump says nothing of registers: {told.stdout}{told.stderr}"
+    found = re.findall(r"REG:(\d+) STACK:(\d+)", printed.stdout + printed.stderr)
+    assert found, f"cuobjdump says nothing of registers: {printed.stdout}{printed.stderr}"
     return max(int(reg) for reg, _ in found), max(int(stack) for _, stack in found)
 
 
