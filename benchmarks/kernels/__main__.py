@@ -62,7 +62,8 @@ def main() -> None:
         for some in [names] if options.tier == "smoke" else [[name] for name in names]:
             measure(some, options, work, environment, command)
     except KeyboardInterrupt:
-        sys.exit(f"\nInterrupted. What was finished is kept in {work}; the same command goes on.")
+        print(f"\nInterrupted. What was finished is kept in {work}; the same command goes on.")
+        sys.exit(130)
     results = gather(work, names, options.device)
     minutes = (time.perf_counter() - started) / 60
     print(f"\nDone in {minutes:.1f} minutes.\n", flush=True)

@@ -88,7 +88,7 @@ class Contender:
     """Make everything that may be made once (a cached Laplacian, say); return what is timed."""
     kind: Kind = "rival"
     implementation: str = ""
-    """The column that one of ours stands for."""
+    """The column that one of ours stands for; of a rival, the only one it is compared with."""
     needs: tuple[str, ...] = ()
     """Modules it cannot run without."""
     devices: tuple[str, ...] = ("cpu", "cuda")
@@ -96,6 +96,8 @@ class Contender:
     """Why it is not asked to solve a case, if it is not."""
     plain: bool = False
     """Timed as it is, without gradients: anchors."""
+    compiles: bool = False
+    """Its first call takes many seconds."""
     work: float = 0.0
     """Of an anchor: the flops or bytes of one call."""
 

@@ -123,7 +123,7 @@ def run_group(group: Group, tier: Tier, device: str, seed: int, clock: Clock, st
 
 def pace_of(case: Case, tier: Tier) -> Pace:
     if tier == "smoke":
-        return Pace(warmup=2, rounds=7, seconds=0.3)
+        return Pace(warmup=2, rounds=5, seconds=0.2)
     seconds = 2.0 if (case.nodes, case.channels) in BAR_SIZES else 1.0
     return Pace(rounds=case.rounds, least=case.least, seconds=seconds)
 
@@ -170,7 +170,7 @@ def run_case(
             "ratio": {
                 one.implementation: summary(ratios(lap, laps[one.name]))
                 for one in ours
-                if name != one.name
+                if name != one.name and found[name].get("beside", "") in ("", one.implementation)
             },
         }
     record["rates"] = rates_of(case, device, found)
@@ -192,9 +192,11 @@ def prepare(
 ) -> tuple[dict[str, Any], Forward | None]:
     """Build a contender and check its answer; None if it takes no part."""
     entry: dict[str, Any] = {"kind": contender.kind}
+    if contender.kind == "rival" and contender.implementation:
+        entry["beside"] = contender.implementation
     case = problem.case
     reason = contender.leave_out(case)
-    if tier == "smoke" and "compile" in contender.name:
+    if tier == "smoke" and contender.compiles:
         reason = reason or "compiling takes longer than the smoke tier"
     missing = contender.absent()
     if missing is not None:
@@ -216,7 +218,7 @@ def prepare(
         note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return entry | {"status": "failed", "note": note[:200]}, None
     entry["first"] = time.perf_counter() - start  # wall: building, compiling, one call
-    if "compile" not in contender.name:  # a call that compiles is no warm-up for the others
+    if not contender.compiles:  # a call that compiles is no warm-up for the others
         entry["again"] = time.process_time() - built
     verdict = group.check(problem, contender, got)
     entry["error"] = verdict.error

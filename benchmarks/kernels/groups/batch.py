@@ -50,7 +50,8 @@ class Batch:
         for one in self.group(case).contenders(inner, device):
             if one.kind == "ours":
                 name = SINGLES.format(one.implementation)
-                out += [one, Contender(name, self._singles(case, one.build))]
+                singles = self._singles(case, one.build)
+                out += [one, Contender(name, singles, implementation=one.implementation)]
         return [*out, anchors.gemm(gemm_shape(case)), *anchors.copies()]
 
     def check(self, problem: Any, contender: Contender, answer: Any) -> Verdict:

@@ -175,7 +175,12 @@ def _rivals(case: Case) -> list[Contender]:
         Contender("torch.sparse COO", _coo),
         Contender(CSR, _csr),
         Contender("gather + index_add", _index_add, leave_out=_messages_fit),
-        Contender("torch.compile of gather + index_add", _compiled, leave_out=_not_compiled),
+        Contender(
+            "torch.compile of gather + index_add",
+            _compiled,
+            leave_out=_not_compiled,
+            compiles=True,
+        ),
         Contender("dense PyTorch", _dense, leave_out=dense_fits),
     ]
 
