@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hypergraph_kernels import compiled, knn
-from hypergraph_kernels.compiled import _build, _knn, _library
+from hypergraph_kernels import Segments, compiled, hgnn_propagate, knn, segments_from
+from hypergraph_kernels.compiled import _build, _knn, _library, _propagate
 from hypergraph_kernels.compiled.__main__ import main
 
 COMPILER = _build.find_compiler()
@@ -408,3 +408,92 @@ class TestSearch:
             knn(x, 3, **setting)
         with pytest.raises(ValueError, match="takes float32"):
             knn(x.double(), 3, implementation="compiled")
+
+
+def pairs_of(nodes: int, edges: int, nnz: int) -> tuple[Segments, Segments]:
+    generator = torch.Generator().manual_seed(nnz)
+    node = torch.randint(max(nodes, 1), (nnz,), generator=generator)
+    edge = torch.randint(max(edges, 1), (nnz,), generator=generator)
+    return segments_from(edge, node, edges), segments_from(node, edge, nodes)
+
+
+class TestPropagate:
+    def test_by_hand(self, library):
+        table = torch.tensor([[0, 1], [1, 2]])
+        by_node = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 3, 4]), None
+        z = torch.tensor([[2.0], [4.0], [8.0]])
+        scale = torch.tensor([1.0, 10.0])
+        out = compiled.propagate(z, (table, None, None), by_node, scale, 0.5)
+        assert out.flatten().tolist() == [3.0, 63.0, 60.0]
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        ("nodes", "edges", "nnz", "channels"),
+        [(0, 0, 0, 3), (4, 0, 0, 8), (5, 7, 0, 9), (1, 1, 3, 1), (40, 30, 200, 17),
+         (63, 65, 999, 100), (9, 50, 60, 0)],
+    )  # fmt: skip
+    def test_as_the_reference(self, library, nodes, edges, nnz, channels, weighted):
+        by_edge, by_node = pairs_of(nodes, edges, nnz)
+        z, bias = torch.randn(nodes, channels), torch.randn(channels)
+        constants = {"edge_scale": torch.rand(edges), "node_scale": torch.rand(nodes)}
+        constants |= {"values": torch.rand(nnz) if weighted else None}
+        results = []
+        for implementation in ("compiled", "reference", "auto"):
+            given = z.clone().requires_grad_(), bias.clone().requires_grad_()
+            out = hgnn_propagate(
+                given[0], by_edge, by_node, **constants, bias=given[1], activation="elu",
+                implementation=implementation,
+            )  # fmt: skip
+            results.append((out, *torch.autograd.grad(out.square().sum(), given)))
+        for found, expected, auto in zip(*results, strict=True):
+            assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+            assert torch.equal(found, auto)
+
+    def test_table_with_values(self, library):
+        table = torch.randint(30, (20, 7), generator=torch.Generator().manual_seed(0))
+        edge = torch.arange(20).repeat_interleave(7)
+        by_node = segments_from(table.flatten(), edge, 30)
+        z, values = torch.randn(30, 33), torch.rand(20, 7)
+        found, expected = (
+            hgnn_propagate(z, table, by_node, 0.1, None, values, implementation=implementation)
+            for implementation in ("compiled", "reference")
+        )
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+    def test_same_for_every_number_of_threads(self, library, threads, monkeypatch):
+        monkeypatch.setattr(_propagate, "_SUMS_PER_THREAD", 1)
+        by_edge, by_node = pairs_of(63, 65, 999)
+        lists = (by_edge.columns, by_edge.offsets, None), (by_node.columns, by_node.offsets, None)
+        for channels in (5, 100, 257):
+            z = torch.randn(63, channels)
+            threads(1)
+            expected = compiled.propagate(z, *lists)
+            for count in (2, 5):
+                threads(count)
+                assert torch.equal(compiled.propagate(z, *lists), expected)
+
+    def test_same_for_every_instruction_set(self, library, portable, monkeypatch):
+        by_edge, by_node = pairs_of(63, 65, 999)
+        lists = (by_edge.columns, by_edge.offsets, None), (by_node.columns, by_node.offsets, None)
+        z, scale = torch.randn(63, 100), torch.rand(65)
+        expected = compiled.propagate(z, *lists, scale, 3.0)
+        monkeypatch.setattr(_propagate, "library", lambda: portable)
+        assert torch.equal(compiled.propagate(z, *lists, scale, 3.0), expected)
+
+    def test_out_of_range(self, library):
+        z, offsets = torch.zeros(2, 4), torch.tensor([0, 1, 2])
+        good = torch.tensor([0, 1]), offsets, None
+        for wrong in (-1, 2, 2**62):
+            bad = torch.tensor([0, wrong]), offsets, None
+            for lists in ((bad, good), (good, bad)):
+                with pytest.raises(IndexError, match="2 vertices and 2 hyperedges"):
+                    compiled.propagate(z, *lists)
+        for bounds in ([0, 2, 1], [-1, 1, 2], [0, 1, 3]):
+            with pytest.raises(IndexError):
+                compiled.propagate(z, good, (good[0], torch.tensor(bounds), None))
+        with pytest.raises(IndexError):
+            compiled.propagate(torch.zeros(3, 4), good, good)
+        with pytest.raises(ValueError, match=r"`node_scale` must have shape \[2\]"):
+            compiled.propagate(z, good, good, node_scale=torch.ones(1))
+        with pytest.raises(ValueError, match="2 columns but 3 values"):
+            compiled.propagate(z, (*good[:2], torch.ones(3)), good)

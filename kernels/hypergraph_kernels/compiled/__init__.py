@@ -10,6 +10,7 @@ from hypergraph_kernels.compiled._knn import MAX_NEIGHBORS, nearest_by_cosine
 from hypergraph_kernels.compiled._library import build_and_load as build
 from hypergraph_kernels.compiled._library import instructions, is_available
 from hypergraph_kernels.compiled._pairs import sort_pairs
+from hypergraph_kernels.compiled._propagate import propagate
 
 __all__ = [
     "MAX_NEIGHBORS",
@@ -18,6 +19,7 @@ __all__ = [
     "instructions",
     "is_available",
     "nearest_by_cosine",
+    "propagate",
     "remove",
     "sort_pairs",
 ]

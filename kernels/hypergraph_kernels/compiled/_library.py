@@ -147,4 +147,11 @@ def _load(path: Path) -> ctypes.CDLL:
     loaded.hgk_knn_collect.restype = None
     loaded.hgk_knn_finish.argtypes = [array, size, size, array, array, array]
     loaded.hgk_knn_finish.restype = None
+    loaded.hgk_check_segments.argtypes = [array, size]
+    loaded.hgk_check_segments.restype = ctypes.c_int
+    number = ctypes.c_float
+    loaded.hgk_propagate.argtypes = [
+        *(array, size, size, size, array, array, array, number, array, array, array)
+    ]
+    loaded.hgk_propagate.restype = None
     return loaded

@@ -688,3 +688,111 @@ void hgk_knn_finish(const hgk_knn *s, int64_t begin, int64_t end, int64_t *neare
 #endif
   finish_rows(s, begin, end, nearest, distance, keys, compact_portable, half_distance_portable);
 }
+
+// ---------------------------------------------------------------------------------------------
+// The HGNN operator: scaled sums of rows over hyperedges, then over vertices.
+//
+// A block of channels goes through both sums before the next: it stays in a core's cache, packed,
+// since every row of it is read as often as it has members.
+
+typedef float vec8 __attribute__((vector_size(32), aligned(4)));
+
+typedef struct {
+  const int64_t *columns;  // [nnz] the row gathered at each position
+  const int64_t *offsets;  // [rows + 1], or NULL: every row has `slots` positions
+  int64_t slots, rows, nnz;
+  const float *values;  // [nnz] factors in the order of positions, or NULL for ones
+} hgk_segments;
+
+// out[r] = scale[r] * factor * sum of value * x[column], `vectors` (at most 8) vectors wide.
+INLINE void gather_rows(const hgk_segments *s, const float *x, int64_t stride, const float *scale,
+                        float factor, float *out, int64_t out_stride, const int vectors) {
+  for (int64_t r = 0; r < s->rows; r++) {
+    int64_t begin = s->offsets ? s->offsets[r] : r * s->slots;
+    int64_t end = s->offsets ? s->offsets[r + 1] : begin + s->slots;
+    vec8 sum[8];
+    for (int v = 0; v < vectors; v++) sum[v] = (vec8){0};
+    if (s->values) {
+      for (int64_t p = begin; p < end; p++) {
+        const float *row = x + s->columns[p] * stride;
+        vec8 value = s->values[p] - (vec8){0};
+        for (int v = 0; v < vectors; v++) sum[v] += value * *(const vec8 *)(row + 8 * v);
+      }
+    } else {
+      for (int64_t p = begin; p < end; p++) {
+        const float *row = x + s->columns[p] * stride;
+        for (int v = 0; v < vectors; v++) sum[v] += *(const vec8 *)(row + 8 * v);
+      }
+    }
+    vec8 by = (scale ? scale[r] * factor : factor) - (vec8){0};
+    for (int v = 0; v < vectors; v++) *(vec8 *)(out + r * out_stride + 8 * v) = sum[v] * by;
+  }
+}
+
+INLINE void gather(const hgk_segments *s, const float *x, int64_t width, const float *scale,
+                   float factor, float *out, int64_t out_stride) {
+  int64_t c = 0;
+  for (; c + 64 <= width; c += 64) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 8);
+  for (; c + 32 <= width; c += 32) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 4);
+  for (; c + 16 <= width; c += 16) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 2);
+  for (; c < width; c += 8) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 1);
+}
+
+INLINE void propagate(const float *z, int64_t channels, int64_t first, int64_t count,
+                      const hgk_segments *by_edge, const hgk_segments *by_node,
+                      const float *edge_scale, float factor, const float *node_scale, float *out,
+                      float *workspace) {
+  int64_t nodes = by_node->rows, edges = by_edge->rows, width = (count + 7) / 8 * 8;
+  float *rows = workspace, *sums = rows + nodes * width;
+  for (int64_t r = 0; r < nodes; r++) {
+    const float *from = z + r * channels + first;
+    float *to = rows + r * width, scale = node_scale ? node_scale[r] : 1.0f;
+    for (int64_t c = 0; c < count; c++) to[c] = from[c] * scale;
+    for (int64_t c = count; c < width; c++) to[c] = 0.0f;
+  }
+  gather(by_edge, rows, width, edge_scale, factor, sums, width);
+  if (count == width) {
+    gather(by_node, sums, width, node_scale, 1.0f, out + first, channels);
+    return;
+  }
+  float *last = sums + edges * width;
+  gather(by_node, sums, width, node_scale, 1.0f, last, width);
+  for (int64_t r = 0; r < nodes; r++)
+    for (int64_t c = 0; c < count; c++) out[r * channels + first + c] = last[r * width + c];
+}
+
+#if HGK_X86
+AVX2 static void propagate_avx2(const float *z, int64_t channels, int64_t first, int64_t count,
+                                const hgk_segments *by_edge, const hgk_segments *by_node,
+                                const float *edge_scale, float factor, const float *node_scale,
+                                float *out, float *workspace) {
+  propagate(z, channels, first, count, by_edge, by_node, edge_scale, factor, node_scale, out,
+            workspace);
+}
+#endif
+
+// Returns non-zero if a list of segments names rows that are not there.
+int hgk_check_segments(const hgk_segments *s, int64_t inputs) {
+  int64_t wrong = 0;
+  for (int64_t p = 0; p < s->nnz; p++) wrong |= (uint64_t)s->columns[p] >= (uint64_t)inputs;
+  if (!s->offsets) return wrong || s->slots < 0 || s->rows * s->slots != s->nnz;
+  for (int64_t r = 0; r < s->rows; r++) wrong |= s->offsets[r] > s->offsets[r + 1];
+  return wrong || s->offsets[0] < 0 || s->offsets[s->rows] > s->nnz;
+}
+
+// Channels first to first + count of out [nodes, channels], all of which lie in z [nodes, channels].
+// The workspace holds (2 nodes + edges) rows of count, padded to 8.
+void hgk_propagate(const float *z, int64_t channels, int64_t first, int64_t count,
+                   const hgk_segments *by_edge, const hgk_segments *by_node,
+                   const float *edge_scale, float factor, const float *node_scale, float *out,
+                   float *workspace) {
+#if HGK_X86
+  if (has_avx2()) {
+    propagate_avx2(z, channels, first, count, by_edge, by_node, edge_scale, factor, node_scale, out,
+                   workspace);
+    return;
+  }
+#endif
+  propagate(z, channels, first, count, by_edge, by_node, edge_scale, factor, node_scale, out,
+            workspace);
+}

@@ -13,7 +13,7 @@ from torch import Tensor
 from hypergraph_kernels._dispatch import Implementation, choose
 from hypergraph_kernels._segments import Segments
 from hypergraph_kernels.gather_reduce._table import table_segments
-from hypergraph_kernels.hgnn_propagate import cpu, reference
+from hypergraph_kernels.hgnn_propagate import compiled, cpu, reference
 
 Activation = Literal["elu"]
 
@@ -68,7 +68,7 @@ def hgnn_propagate(
         tensor([3., 9., 6.])
     """
     _check(z, by_edge, by_node, edge_scale, node_scale, values, bias, activation)
-    chosen = choose("hgnn_propagate", implementation, z, triton=False)
+    chosen = choose("hgnn_propagate", implementation, z, triton=False, compiled=True)
     if chosen == "reference":
         segments = table_segments(by_edge) if isinstance(by_edge, Tensor) else by_edge
         values = None if values is None else values.flatten()
@@ -159,9 +159,10 @@ def _hgnn_propagate(
     by_edge = table_segments(columns) if offsets is None else Segments(columns, offsets, order)
     by_node = Segments(t_columns, t_offsets, t_order)
     flat = None if values is None else values.flatten()
-    return cpu.hgnn_propagate(
-        z, by_edge, by_node, edge_scale, factor, node_scale, flat, bias, activation
-    )
+    given = (z, by_edge, by_node, edge_scale, factor, node_scale, flat, bias, activation)
+    if implementation == "compiled":
+        return compiled.hgnn_propagate(*given)
+    return cpu.hgnn_propagate(*given)
 
 
 @_hgnn_propagate.register_fake
