@@ -1,6 +1,6 @@
 """The last step of the search: distances of the sorted candidates, again where they are close."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +11,43 @@ from hypergraph_kernels.knn._select import by_ordinal
 _PAIRS_PER_CHUNK = 1 << 14
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Points:
+    """Scaled points and how far they are apart (squared for ``"euclidean"``)."""
+
+    rows: Tensor  # [samples * n, channels]
+    zero: Tensor  # [samples * n] rows without a direction
+    metric: str
+
+    def distance(self, ordinal: Tensor) -> Tensor:
+        """From what tiles hold."""
+        if self.metric == "cosine":
+            return ordinal + 1
+        return ordinal * 2 if self.metric == "euclidean" else ordinal.clone()
+
+    def exact(self, left: Tensor, right: Tensor) -> Tensor:
+        """Summed pair by pair, in the same order for every pair."""
+        values = []
+        for i, j in zip(left.split(_PAIRS_PER_CHUNK), right.split(_PAIRS_PER_CHUNK), strict=True):
+            a, b = self.rows.index_select(0, i), self.rows.index_select(0, j)
+            if self.metric == "dot":
+                values.append(-(a * b).sum(-1))
+                continue
+            squares = (a - b).square_().sum(-1)
+            if self.metric == "cosine":  # of unit rows: exactly 0 for equal ones, unlike 1 - cos
+                squares = torch.where(self.zero[i] | self.zero[j], 1, squares / 2)
+            values.append(squares)
+        return torch.cat(values)
+
+
+@dataclass(frozen=True)
+class Rows:
     """Rows whose candidates are ranked together."""
 
-    itself: Tensor
-    """[rows] every row's index in its sample."""
-    first: Tensor
-    """[rows] where its sample begins in the points of all samples."""
-    rounding: Tensor
-    """[rows] how far two equal ordinals may lie apart in a tile."""
-    limit: Tensor | None
-    """[rows] the threshold as an ordinal."""
+    row: Tensor  # [rows] index among the points of all samples
+    itself: Tensor  # [rows] index in its sample
+    rounding: Tensor  # [rows] how far two equal ordinals may lie apart in a tile
+    limit: Tensor | None  # [rows] the threshold as an ordinal
 
 
 def ranked(
@@ -29,8 +55,7 @@ def ranked(
     column: Tensor,  # [rows, width]
     wanted: int,
     rows: Rows,
-    points: Tensor,  # [samples * n, channels]
-    metric: str,
+    points: Points,
 ) -> tuple[Tensor, Tensor]:
     """Return [rows, wanted] columns and distances (squared ones for ``"euclidean"``).
 
@@ -41,75 +66,29 @@ def ranked(
     if missing > 0:
         ordinal = F.pad(ordinal, (0, missing), value=torch.inf)
         column = F.pad(column, (0, missing))
-    near, distance = column[:, :wanted], _distance(ordinal[:, :wanted], metric)
     rounding = rows.rounding[:, None]
-    beyond = ordinal[:, wanted:] - ordinal[:, wanted - 1 : wanted]  # does one of these compete?
-    gaps = torch.cat([ordinal[:, :wanted].diff(dim=-1), beyond], -1)
-    close = (gaps > 0) & (gaps <= rounding)
-    if metric != "dot":  # of equal rows and the like, rounding is all there is
-        close = torch.cat([close, distance <= 2 * rounding], -1)
+    distance = points.distance(ordinal)
+    gaps = ordinal.diff(dim=-1)
+    # What is farther than rounding from its neighbours keeps its place, whatever the exact value;
+    # what is that far beyond the last place is no rival for it.
+    rival = ordinal[:, 1:] <= ordinal[:, wanted - 1 : wanted] + rounding
+    tight = (gaps <= rounding) & rival
+    unclear = ((gaps > 0) & tight).any(-1)
+    close = F.pad(tight, (1, 0)) | F.pad(tight, (0, 1))
+    if points.metric != "dot":  # of equal rows and the like, rounding is all there is
+        small = distance <= 2 * rounding
+        close, unclear = close | small, unclear | small[:, 0]
     if rows.limit is not None:
-        near = torch.where(distance.isfinite(), near, rows.itself[:, None])
-        at = (ordinal[:, :wanted] - rows.limit[:, None]).abs() <= rounding
-        close = torch.cat([close, at], -1)
-    unclear = close.any(-1).nonzero().squeeze(-1)
-    if unclear.shape[0] == 0:
-        return near, distance
-    again, exact = _looked_at_again(ordinal, column, wanted, rows, unclear, points, metric)
-    return near.index_copy(0, unclear, again), distance.index_copy(0, unclear, exact)
-
-
-def _looked_at_again(
-    ordinal: Tensor,
-    column: Tensor,
-    wanted: int,
-    rows: Rows,
-    unclear: Tensor,  # which of the rows
-    points: Tensor,
-    metric: str,
-) -> tuple[Tensor, Tensor]:
-    """Columns and distances of unclear rows."""
-    ordinal, column = ordinal[unclear], column[unclear]
-    rounding, itself = rows.rounding[unclear][:, None], rows.itself[unclear][:, None]
-    competing = ordinal <= ordinal[:, wanted - 1 : wanted] + rounding
-    width = max(wanted, int(competing.sum(-1).max()))
-    ordinal, column = ordinal[:, :width], column[:, :width]
-    # What is farther than rounding from its neighbours keeps its place, whatever the exact value.
-    near = F.pad(ordinal.diff(dim=-1) <= rounding, (1, 1))
-    close = near[:, 1:] | near[:, :-1]
-    distance = _distance(ordinal, metric)
-    if metric != "dot":
-        close |= distance <= 2 * rounding
-    if rows.limit is not None:
-        close |= (ordinal - rows.limit[unclear][:, None]).abs() <= rounding
-    which, slot = (close & ordinal.isfinite()).nonzero().unbind(1)
-    first = rows.first[unclear].index_select(0, which)
-    left = first + itself.squeeze(-1).index_select(0, which)
-    right = first + column[which, slot]
-    distance[which, slot] = _exact_distances(points, left, right, metric)
-    distance, column = by_ordinal(distance, column)
-    if rows.limit is not None:
-        column = torch.where(distance.isfinite(), column, itself)
-    return column[:, :wanted], distance[:, :wanted]
-
-
-def _distance(ordinal: Tensor, metric: str) -> Tensor:
-    if metric == "cosine":
-        return ordinal + 1
-    return ordinal * 2 if metric == "euclidean" else ordinal.clone()
-
-
-def _exact_distances(points: Tensor, left: Tensor, right: Tensor, metric: str) -> Tensor:
-    """Distances summed pair by pair, in the same order for every pair."""
-    values = []
-    for i, j in zip(left.split(_PAIRS_PER_CHUNK), right.split(_PAIRS_PER_CHUNK), strict=True):
-        a, b = points.index_select(0, i), points.index_select(0, j)
-        if metric == "dot":
-            values.append(-(a * b).sum(-1))
-            continue
-        squares = (a - b).square_().sum(-1)
-        if metric == "cosine":  # of unit vectors: exactly 0 for equal rows, unlike 1 - cos
-            zero = ~(a.any(-1) & b.any(-1))
-            squares = torch.where(zero, 1, squares / 2)
-        values.append(squares)
-    return torch.cat(values)
+        column = torch.where(ordinal.isfinite(), column, rows.itself[:, None])
+        at = (ordinal - rows.limit[:, None]).abs() <= rounding
+        close, unclear = close | at, unclear | at.any(-1)
+    again = unclear.nonzero().squeeze(-1)
+    if again.shape[0] == 0:
+        return column[:, :wanted], distance[:, :wanted]
+    which, slot = close.index_select(0, again).nonzero().unbind(1)
+    which = again.index_select(0, which)
+    row, itself = rows.row.index_select(0, which), rows.itself.index_select(0, which)
+    distance[which, slot] = points.exact(row, row - itself + column[which, slot])
+    new = by_ordinal(distance.index_select(0, again), column.index_select(0, again))
+    distance = distance[:, :wanted].index_copy(0, again, new[0][:, :wanted])
+    return column[:, :wanted].index_copy(0, again, new[1][:, :wanted]), distance

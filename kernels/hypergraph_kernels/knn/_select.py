@@ -77,16 +77,16 @@ class Candidates:
     def add(self, row: Tensor, column: Tensor, ordinal: Tensor) -> int:
         """Append entries that stand in the order of their rows; return the longest row's count."""
         rows = self.ordinal.shape[0]
-        ends = torch.searchsorted(row, torch.arange(rows, device=row.device), right=True)
-        counts = ends.diff(prepend=ends.new_zeros(1))
-        width = int((self._filled + counts).max())
+        numbers = torch.arange(rows + 1, device=row.device)
+        starts = torch.searchsorted(row, numbers)
+        filled = self._filled + starts.diff()
+        width = int(filled.max())
         self._widen(width)
-        first = self._filled - (ends - counts)
-        first += torch.arange(rows, device=row.device) * self.ordinal.shape[1]
-        place = torch.arange(row.shape[0], device=row.device) + first.index_select(0, row)
+        first = self._filled - starts[:-1] + numbers[:-1] * self.ordinal.shape[1]
+        place = first.index_select(0, row) + torch.arange(row.shape[0], device=row.device)
         self.ordinal.view(-1).scatter_(0, place, ordinal)
         self.column.view(-1).scatter_(0, place, column)
-        self._filled += counts
+        self._filled = filled
         return width
 
     def _widen(self, width: int) -> None:
@@ -133,7 +133,5 @@ def by_ordinal(ordinal: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     # then the column.
     bits = (ordinal + 0.0).view(torch.int32)
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    keys = ((bits.long() << 32) | column).sort(dim=-1).values
-    bits = (keys >> 32).int()
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return bits.view(torch.float32), keys & 0xFFFFFFFF
+    keys, order = ((bits.long() << 32) | column).sort(dim=-1)
+    return ordinal.gather(-1, order), keys & 0xFFFFFFFF

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypergraph_kernels.knn._exact import Rows, ranked
+from hypergraph_kernels.knn._exact import Points, Rows, ranked
 from hypergraph_kernels.knn._neighbors import Neighbors, finished, scaled
 from hypergraph_kernels.knn._select import Candidates, select_tile
 
@@ -31,33 +31,31 @@ class _Task:
     Ordinals are ``-left @ right^T``: minus the inner product, or half the squared distance.
     """
 
-    points: Tensor  # [samples, n, channels]
+    points: Points
+    n: int
     left: Tensor  # [samples, n or some more, channels or 2 more]
     right: Tensor  # likewise
     rounding: Tensor  # [samples, n or some more]
     bound: Tensor  # the same: no neighbour lies beyond; -inf for rows that are not there
-    limit: Tensor | None  # the same: the threshold as an ordinal
+    limit: Tensor | None  # [samples, n]: the threshold as an ordinal
     wanted: int  # neighbours other than the row itself, at least one
-    metric: str
     distance_sum: Tensor | None  # [samples, n or some more], where means need every distance
-
-    def rows(self, sample: slice, rows: slice | Tensor) -> Rows:
-        """What ranks some rows of some samples, in one list."""
-        samples, n, _ = self.points.shape
-        every = torch.arange(samples * n, device=self.points.device).view(samples, n)
-        flat = every[sample, rows].flatten()
-        itself = flat % n
-        limit = None if self.limit is None else self.limit[sample, :n][:, rows].flatten()
-        rounding = self.rounding[sample, :n][:, rows].flatten()
-        return Rows(itself, flat - itself, rounding, limit)
 
     def rank(
         self, ordinal: Tensor, column: Tensor, sample: slice, rows: slice | Tensor
     ) -> tuple[Tensor, Tensor]:
         """The nearest of sorted candidates, and their distances."""
-        points = self.points.flatten(0, 1)
-        which = self.rows(sample, rows)
-        return ranked(ordinal, column, self.wanted, which, points, self.metric)
+        samples, n = sample.stop - sample.start, self.n
+        itself = torch.arange(n, device=ordinal.device)[rows]
+        row = itself + sample.start * n
+        if samples > 1:
+            row = torch.arange(sample.start * n, sample.stop * n, device=ordinal.device)
+            row = row.view(samples, n)[:, rows].flatten()
+            itself = row % n
+        rounding = self.rounding[sample, :n][:, rows].flatten()
+        limit = None if self.limit is None else self.limit[sample][:, rows].flatten()
+        which = Rows(row, itself, rounding, limit)
+        return ranked(ordinal, column, self.wanted, which, self.points)
 
 
 _Found = tuple[slice, slice | Tensor, Tensor, Tensor]  # samples, rows, columns, distances
@@ -89,7 +87,7 @@ def search(
         distance = distance.clamp_min(0).sqrt()
     elif metric == "cosine":
         distance = distance.clamp_min(0)
-    mean = _row_mean(task) if with_row_mean else None
+    mean = _row_mean(points, metric, task.distance_sum) if with_row_mean else None
     return finished(near, distance, mean, points, unit, metric, threshold)
 
 
@@ -128,21 +126,22 @@ def _task(
         bound = F.pad(bound, (0, more), value=-torch.inf)
     every = with_row_mean and metric == "euclidean"
     distance_sum = torch.zeros_like(bound) if every else None
-    return _Task(points, left, right, rounding, bound, limit, max(k - 1, 1), metric, distance_sum)
+    found = Points(points.flatten(0, 1), squares.flatten() == 0, metric)
+    return _Task(found, n, left, right, rounding, bound, limit, max(k - 1, 1), distance_sum)
 
 
-def _row_mean(task: _Task) -> Tensor:
+def _row_mean(points: Tensor, metric: str, distance_sum: Tensor | None) -> Tensor:
     """[samples, n]: the means of inner products are inner products with the mean."""
-    n = task.points.shape[1]
-    if task.distance_sum is not None:
-        return task.distance_sum[:, :n] / n
-    total = task.points.sum(1, keepdim=True)
-    others = (task.points * total).sum(-1) - task.points.square().sum(-1)
-    return (n - 1 - others) / n if task.metric == "cosine" else -others / n
+    n = points.shape[1]
+    if distance_sum is not None:
+        return distance_sum[:, :n] / n
+    total = points.sum(1, keepdim=True)
+    others = (points * total).sum(-1) - points.square().sum(-1)
+    return (n - 1 - others) / n if metric == "cosine" else -others / n
 
 
 def _search(task: _Task) -> Iterator[_Found]:
-    samples, n, _ = task.points.shape
+    samples, n = task.left.shape[0], task.n
     if n * n <= _TILE_ELEMENTS:
         together = _TILE_ELEMENTS // (n * n)
         for start in range(0, samples, together):
@@ -161,8 +160,7 @@ def _search(task: _Task) -> Iterator[_Found]:
 
 def _strip(task: _Task, sample: slice, rows: slice | Tensor, first_time: bool) -> _Found:
     """Some rows of some samples against all of their sample."""
-    n = task.points.shape[1]
-    which = task.rows(sample, rows)
+    n = task.n
     left, right = task.left[sample, :n][:, rows], task.right[sample]
     if left.shape[:2] == (1, n):
         tile = left.new_empty(right.shape[1], right.shape[1])
@@ -170,7 +168,7 @@ def _strip(task: _Task, sample: slice, rows: slice | Tensor, first_time: bool) -
         tile = tile[:n]
     else:
         tile = torch.bmm(left, right.mT).neg_().flatten(0, 1)
-    itself = which.itself[:, None]
+    itself = torch.arange(n, device=tile.device)[rows].repeat(left.shape[0])[:, None]
     tile[:, n:] = torch.inf
     if task.distance_sum is not None and first_time:
         tile.scatter_(1, itself, 0)
@@ -178,7 +176,8 @@ def _strip(task: _Task, sample: slice, rows: slice | Tensor, first_time: bool) -
         task.distance_sum[sample, rows] = total.view(left.shape[:2])
     tile.scatter_(1, itself, torch.inf)
     bound = task.bound[sample, :n][:, rows].flatten()
-    selection = select_tile(tile, bound, task.wanted, which.rounding)
+    rounding = task.rounding[sample, :n][:, rows].flatten()
+    selection = select_tile(tile, bound, task.wanted, rounding)
     candidates = Candidates(tile.shape[0], tile)
     candidates.add(selection.row, selection.column, selection.ordinal)
     candidates.sort()
@@ -216,7 +215,7 @@ class _Block:
 
     def found(self, sample: slice) -> Iterator[_Found]:
         """Rank what has come, and search again for the rows that had too much of it."""
-        stop = min(self.rows.stop, self.task.points.shape[1])
+        stop = min(self.rows.stop, self.task.n)
         rows, some = slice(self.rows.start, stop), stop - self.rows.start
         self.candidates.sort()
         ordinal, column = self.candidates.ordinal[:some], self.candidates.column[:some]
@@ -230,7 +229,7 @@ class _Block:
 
 def _blocks(task: _Task, sample: slice, edge: int) -> Iterator[_Found]:
     """One sample in square tiles, each for its rows and, transposed, for its columns."""
-    n, size = task.points.shape[1], task.left.shape[1]
+    n, size = task.n, task.left.shape[1]
     step = -(-size // -(-size // edge))
     if size % _GROUPED == 0 and step > 8 * _GROUPED:
         step += -step % _GROUPED
