@@ -1,6 +1,8 @@
 """Both sortings of a list of pairs, made when they are first needed."""
 
+from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 from torch import Tensor
 
@@ -16,10 +18,19 @@ class LazyCsr:
     Hypergraphs that differ only in weights or features share one object.
     """
 
-    def __init__(self, index: Tensor, num_nodes: int, num_edges: int) -> None:
+    def __init__(
+        self,
+        index: Tensor | Sequence[Tensor],  # vertices and hyperedges, [2, nnz]
+        num_nodes: int,
+        num_edges: int,
+    ) -> None:
         self._index = index
         self._sizes = (num_nodes, num_edges)
         self._kept: dict[int, Segments] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A lock cannot be copied, and sorting again is faster than reading.
+        return {"_index": self._index, "_sizes": self._sizes, "_kept": {}}
 
     def by_node(self) -> Segments:
         """The hyperedges of every vertex."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hypergraph._checks import check_choice
 from hypergraph._numerics import inverse_power, propagation_dtype
+from hypergraph_kernels import incidence_softmax, segments_from
 
 Reduce = Literal["sum", "mean", "max", "min", "softmax"]
 
@@ -73,22 +74,7 @@ def softmax_pairs(
         The shape of scores; sums to 1 in every group that has a pair of positive weight. A group
         whose weights sum to at most the smallest normal number gets 0.
     """
-    dtype = scores.dtype
-    if weight is not None:
-        dtype = torch.promote_types(dtype, weight.dtype)
-    scores = scores.to(propagation_dtype(scores, weight))
-    weight = None if weight is None else weight.to(scores.dtype)
-    highest = _extreme(scores.detach(), index, size, True, weight)
-    highest = torch.where(highest.isfinite(), highest, 0)  # where every score is -inf
-    shifted = scores - highest.index_select(-2, index)
-    if weight is None:
-        powers = shifted.exp()
-    else:
-        # An absent pair may have the largest score of all: it must not overflow.
-        powers = shifted.masked_fill((weight <= 0).unsqueeze(-1), -torch.inf).exp()
-        powers = powers * weight.unsqueeze(-1)
-    shares = powers * inverse_power(_add(powers, index, size), -1.0).index_select(-2, index)
-    return shares.to(dtype)
+    return incidence_softmax(scores, segments_from(index, index, size), weight, rows=index)
 
 
 def _add(messages: Tensor, index: Tensor, size: int) -> Tensor:

@@ -15,8 +15,9 @@ from hypergraph._checks import (
     is_eager,
 )
 from hypergraph._numerics import inverse_power
-from hypergraph.incidence._pairs import Reduce, check_reduce, reduce_pairs, softmax_pairs
-from hypergraph_kernels import Implementation
+from hypergraph.incidence._csr import LazyCsr
+from hypergraph.incidence._pairs import Reduce, check_reduce, reduce_pairs
+from hypergraph_kernels import Implementation, Segments, incidence_softmax
 
 TensorMap = Callable[[Tensor], Tensor]
 _State = tuple[object, ...]
@@ -619,13 +620,26 @@ class MemberIncidence(Incidence):
         return self._softmax(self._check_messages("scores", scores, pairs), over, pairs)
 
     def _softmax(self, scores: Tensor, over: str, pairs: Members) -> Tensor:
-        samples = 1 if self.batch_size is None else self.batch_size
-        if over == "nodes":
-            groups, size, weight = pairs.hyperedge, self.num_edges, pairs.value
-        else:
-            groups, size = pairs.node, self.num_nodes
-            weight = self._pair_weight(pairs, scores.dtype)
-        return softmax_pairs(scores, groups, samples * size, weight)
+        row = 1 if over == "nodes" else 0
+        weight = pairs.value if row else self._pair_weight(pairs, scores.dtype)
+        return incidence_softmax(
+            scores,
+            self._grouped(row),
+            weight,
+            rows=pairs.hyperedge if row else pairs.node,
+            implementation=self.implementation,
+        )
+
+    def _grouped(self, row: int) -> Segments:
+        """The pairs of ``members`` by vertex (0) or by hyperedge (1), through all samples."""
+        csr = vars(self).get("_csr_of_members")
+        if csr is None:
+            samples = 1 if self.batch_size is None else self.batch_size
+            pairs = self.members()
+            csr = LazyCsr(pairs[:2], samples * self.num_nodes, samples * self.num_edges)
+            if is_eager():
+                csr = vars(self).setdefault("_csr_of_members", csr)
+        return csr.by_edge() if row else csr.by_node()
 
     def _gather(self, features: Tensor, row: int) -> Tensor:
         if self.batch_size is not None:

@@ -384,6 +384,9 @@ class Hypergraph(Transformable):
     def _values(self, dtype: torch.dtype) -> Tensor | None:
         return None if self.incidence_weight is None else self.incidence_weight.to(dtype)
 
+    def _grouped(self, row: int) -> Segments:
+        return self._by_edge if row else self._by_node
+
     @property
     def _by_edge(self) -> Segments:
         return self._csr.by_edge()

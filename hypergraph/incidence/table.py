@@ -127,6 +127,11 @@ class NeighborTable(MemberIncidence):
             value = None if value is None else value[keep]
         return Members(node, hyperedge, value)
 
+    def _grouped(self, row: int) -> Segments:
+        if self.mask is not None and is_eager():  # only then are pairs left out
+            return super()._grouped(row)
+        return self._by_edge if row else self._by_node
+
     def hgnn_propagate(self, z: Tensor) -> Tensor:
         """``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 z``: one kernel where W and H are constants."""
         if not takes_kernel(self):

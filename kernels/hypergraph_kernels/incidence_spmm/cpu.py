@@ -28,6 +28,8 @@ def incidence_spmm(x: Tensor, values: Tensor | None, segments: Segments) -> Tens
     num_segments = offsets.shape[0] - 1
     if columns.numel() == 0 or num_segments == 0 or x.numel() == 0:
         return x.new_zeros(*x.shape[:-2], num_segments, x.shape[-1])
+    if values is not None and values.dim() == 2 and values.shape[1] == 1:
+        values = values.squeeze(1)
     if values is None or values.dim() == 1:
         weights = None if values is None else in_order(values, segments)
         return _sums(columns, offsets, x.contiguous(), weights)
