@@ -120,7 +120,7 @@ class NeighborConstruction(Construction):
             mask = torch.cat(taken, -2)
             index = torch.cat([index] * len(widths), -2)
             weights = None if weights is None else torch.cat([weights] * len(widths), -2)
-        return NeighborTable(index, x.shape[-2], weights, mask)
+        return NeighborTable._checked(index, x.shape[-2], weights, mask)
 
     def _rbf(self, x: Tensor, near: Neighbors) -> Tensor:
         distance = near.distance

@@ -90,6 +90,25 @@ class NeighborTable(MemberIncidence):
                     f"`mask` must have the shape of `index`, {list(index.shape)}, "
                     f"got {list(mask.shape)}"
                 )
+        self._fill(index, num_nodes, weights, mask, hyperedge_weight)
+
+    @classmethod
+    def _checked(
+        cls, index: Tensor, num_nodes: int, weights: Tensor | None, mask: Tensor | None
+    ) -> Self:
+        """A table of values that are known to fit: a search need not be read through again."""
+        table = cls.__new__(cls)
+        table._fill(index, num_nodes, weights, mask, None)
+        return table
+
+    def _fill(
+        self,
+        index: Tensor,
+        num_nodes: int,
+        weights: Tensor | None,
+        mask: Tensor | None,
+        hyperedge_weight: Tensor | None,
+    ) -> None:
         self.index = index
         self._numbered: Tensor | None = None
         self._node_segments: Segments | None = None
