@@ -59,7 +59,7 @@ def incidence_softmax(
             raise ValueError(f"`{name}` must have shape [nnz={nnz}], got {list(given.shape)}")
     dtype = scores.dtype if weight is None else torch.promote_types(scores.dtype, weight.dtype)
     wide = torch.promote_types(dtype, torch.float32)
-    chosen = choose("incidence_softmax", implementation, scores.to(wide), triton=False)
+    chosen = choose("incidence_softmax", implementation, scores.to(wide))
     many = (scores.unsqueeze(-1) if scores.dim() == 1 else scores).to(wide)
     weight = None if weight is None else weight.to(wide)
     if chosen == "reference":
@@ -78,6 +78,10 @@ def _incidence_softmax(
     rows: Tensor | None,
     implementation: str,
 ) -> Tensor:
+    if implementation == "triton":
+        from hypergraph_kernels.incidence_softmax import triton_kernels
+
+        return triton_kernels.incidence_softmax(scores, offsets, order, weight)
     return cpu.incidence_softmax(scores, offsets, order, rows, weight)
 
 
@@ -90,6 +94,10 @@ def _incidence_softmax_backward(
     rows: Tensor | None,
     implementation: str,
 ) -> Tensor:
+    if implementation == "triton":
+        from hypergraph_kernels.incidence_softmax import triton_kernels
+
+        return triton_kernels.incidence_softmax_backward(alpha, grad, offsets, order)
     return cpu.incidence_softmax_backward(alpha, grad, offsets, order, rows)
 
 

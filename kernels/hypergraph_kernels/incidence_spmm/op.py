@@ -58,7 +58,7 @@ def incidence_spmm(
     _check_features("x", x)
     if values is not None:
         _check_values(values, x, segments)
-    chosen = choose("incidence_spmm", implementation, x, triton=False)
+    chosen = choose("incidence_spmm", implementation, x)
     if x.dim() == 3 and (values is None or values.dim() == 1):  # one product of wider rows
         wide = x.transpose(0, 1).flatten(1)
         out = _product(wide, values, segments, transposed, chosen)
@@ -118,7 +118,7 @@ def sampled_dot(
         )
     if heads is not None and (heads < 1 or a.shape[-1] % heads):
         raise ValueError(f"`heads` must divide the {a.shape[-1]} channels of `a`, got {heads}")
-    chosen = choose("sampled_dot", implementation, a, triton=False)
+    chosen = choose("sampled_dot", implementation, a)
     if a.dim() == 3 and heads is None:
         return _dots(a, b, segments, transposed, 1, chosen).squeeze(-1)
     return _dots(a, b, segments, transposed, heads, chosen)
@@ -185,7 +185,12 @@ def _incidence_spmm(
     t_order: Tensor | None,
     implementation: str,
 ) -> Tensor:
-    return cpu.incidence_spmm(x, values, Segments(columns, offsets, order))
+    segments = Segments(columns, offsets, order)
+    if implementation == "triton":
+        from hypergraph_kernels.incidence_spmm import triton_kernels
+
+        return triton_kernels.incidence_spmm(x, values, segments)
+    return cpu.incidence_spmm(x, values, segments)
 
 
 @_incidence_spmm.register_fake
@@ -206,7 +211,12 @@ def _sampled_dot(
     heads: int | None,
     implementation: str,
 ) -> Tensor:
-    return cpu.sampled_dot(a, b, Segments(columns, offsets, order), heads)
+    segments = Segments(columns, offsets, order)
+    if implementation == "triton":
+        from hypergraph_kernels.incidence_spmm import triton_kernels
+
+        return triton_kernels.sampled_dot(a, b, segments, heads)
+    return cpu.sampled_dot(a, b, segments, heads)
 
 
 @_sampled_dot.register_fake
