@@ -78,13 +78,13 @@ def test_equals_the_reference(metric: str, dtype: torch.dtype, shape: tuple[int,
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("n", [46, 47, 131, 288, 333])
+@pytest.mark.parametrize("n", [47, 131, 224])
 def test_many_tiles_equal_the_reference(
     metric: str, dtype: torch.dtype, n: int, small_tiles: None
 ) -> None:
     x = torch.randn(2, n, 5, dtype=dtype)
     agree(x, 6, metric)  # square tiles
-    agree(x[0], 25, metric)  # rows against all
+    agree(x[0, :100], 25, metric)  # rows against all
     threshold = {"cosine": 0.05, "euclidean": 1.2, "dot": -2.0}[metric]
     found = agree(x, 6, metric, threshold)
     assert found.kept.any() and not found.kept.all()
@@ -95,21 +95,21 @@ def test_many_tiles_equal_the_reference(
 def test_ties_in_many_tiles(metric: str, kind: str, small_tiles: None) -> None:
     """More equal distances than any list of candidates holds."""
     x = {
-        "equal": torch.randn(1, 3).expand(300, 3),
-        "zero": torch.zeros(300, 3),
-        "few": torch.randn(3, 3).repeat(100, 1),
-        "grid": torch.randint(-1, 2, (300, 3)).float(),
-        "duplicates": torch.randn(60, 7).repeat(5, 1),
+        "equal": torch.randn(1, 3).expand(240, 3),
+        "zero": torch.zeros(240, 3),
+        "few": torch.randn(3, 3).repeat(80, 1),
+        "grid": torch.randint(-1, 2, (240, 3)).float(),
+        "duplicates": torch.randn(60, 7).repeat(4, 1),
     }[kind]
     if metric == "dot":
         x = x.round()
     if metric == "cosine" and kind == "grid":
-        x = x.sign()[:, :1].expand(300, 3)
+        x = x.sign()[:, :1].expand(240, 3)
     found = knn(x, 5, metric)
     expected = knn(x, 5, metric, implementation="reference")
     assert torch.equal(found.nearest, expected.nearest)
     assert_close(found.distance, expected.distance, rtol=1e-5, atol=1e-6)
-    assert len({tuple(row) for row in found.nearest.tolist()}) > 200
+    assert len({tuple(row) for row in found.nearest.tolist()}) == len(x)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -219,12 +219,11 @@ def test_candidates_are_cut_to_those_within_reach() -> None:
 # ---- the operator
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_opcheck(metric: str) -> None:
-    for x in (torch.randn(2, 20, 3), torch.randn(1, 4, 3).bfloat16(), torch.randn(0, 3, 2)):
-        for threshold, with_mean in ((None, False), (0.5, True)):
-            arguments = (x, 5, metric, threshold, with_mean, "cpu")
-            torch.library.opcheck(torch.ops.hypergraph_kernels.knn.default, arguments)
+def test_opcheck() -> None:
+    op = torch.ops.hypergraph_kernels.knn.default
+    torch.library.opcheck(op, (torch.randn(2, 20, 3), 5, "cosine", 0.5, False, "cpu"))
+    torch.library.opcheck(op, (torch.randn(1, 4, 3).bfloat16(), 5, "euclidean", None, True, "cpu"))
+    torch.library.opcheck(op, (torch.randn(0, 3, 2), 5, "dot", None, False, "cpu"))
 
 
 def test_no_gradient_flows() -> None:

@@ -67,12 +67,14 @@ def ranked(
         ordinal = F.pad(ordinal, (0, missing), value=torch.inf)
         column = F.pad(column, (0, missing))
     rounding = rows.rounding[:, None]
+    # What is farther than rounding beyond the last place is no rival for it.
+    reach = (ordinal[:, wanted - 1 : wanted] + rounding).clamp_max(torch.finfo(ordinal.dtype).max)
+    width = max(wanted, int(((ordinal - reach).amin(0) <= 0).sum()))
+    ordinal, column = ordinal[:, :width], column[:, :width]
     distance = points.distance(ordinal)
     gaps = ordinal.diff(dim=-1)
-    # What is farther than rounding from its neighbours keeps its place, whatever the exact value;
-    # what is that far beyond the last place is no rival for it.
-    rival = ordinal[:, 1:] <= ordinal[:, wanted - 1 : wanted] + rounding
-    tight = (gaps <= rounding) & rival
+    # What is farther than rounding from its neighbours keeps its place, whatever the exact value.
+    tight = (gaps <= rounding) & (ordinal[:, 1:] <= reach)
     unclear = ((gaps > 0) & tight).any(-1)
     close = F.pad(tight, (1, 0)) | F.pad(tight, (0, 1))
     if points.metric != "dot":  # of equal rows and the like, rounding is all there is

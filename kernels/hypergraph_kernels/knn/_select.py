@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_GROUPS = 128  # at least so many minima per row bound its best
+_GROUPS = 128  # at least so many minima per row, where it is long enough
+_BOUNDING = 64  # at least so many, of twice as large groups, bound its best
 
 
 class Selection(NamedTuple):
@@ -44,7 +45,10 @@ def select_tile(
         minima = tile.mT.view(size, groups, rows).amin(0).mT.contiguous()
         flat, across, down = tile.mT.view(-1), rows, 1
     if slack is not None:
-        lowest = minima.topk(wanted, largest=False, sorted=False).values.amax(-1)
+        few = minima
+        while few.shape[1] % 2 == 0 and few.shape[1] // 2 >= max(_BOUNDING, 2 * wanted):
+            few = few.view(rows, 2, -1).amin(1)
+        lowest = few.topk(wanted, largest=False, sorted=False).values.amax(-1)
         bound = torch.minimum(bound, lowest + slack)
     row, group = (minima <= bound[:, None]).nonzero().unbind(1)
     if size == 1:
