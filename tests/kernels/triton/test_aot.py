@@ -30,8 +30,8 @@ OPS = sorted(
 # What one block may have, in bytes (CUDA C++ Programming Guide, compute capabilities).
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 REGISTERS = 255
-# Bytes of stack that are no spills, as {kernel: {arch: bytes}}, each with its reason.
-STACK: dict[str, dict[int, int]] = {}
+# For some kernels of few registers ptxas lays out 8 bytes of stack that no instruction reads.
+STACK = 8
 
 
 @pytest.mark.parametrize("arch", SHARED)
@@ -90,7 +90,7 @@ def _faults(report: dict[str, Any]) -> list[str]:
         faults.append(f"{report['shared']} bytes of shared memory, more than {SHARED[arch]}")
     if report["registers"] > REGISTERS:
         faults.append(f"{report['registers']} registers, more than {REGISTERS}")
-    if report["stack"] > STACK.get(report["kernel"], {}).get(arch, 0):
+    if report["spills"] or report["stack"] > STACK:
         faults.append(f"{report['stack']} bytes of stack: it spills; use smaller tiles")
     if report["tensor_core_dots"]:
         # A warp group multiplies 64 rows at a time; smaller products have no wgmma.
