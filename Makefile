@@ -33,7 +33,7 @@ INSTALL := $(PIP) install --no-compile
 # Holds torch at the build that is installed, whatever else is asked for.
 PINNED := --constraint $(MADE)/torch.txt
 
-.PHONY: help demo test test-triton deep coverage mutation check bench bench-gpu bench-rivals clean distclean
+.PHONY: help demo test test-triton test-gpu matrix deep coverage mutation check bench bench-gpu bench-rivals clean distclean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,19 @@ test: $(MADE)/test $(MADE)/face-assets  ## Run the tests (not those marked slow 
 test-triton: $(MADE)/test  ## The Triton kernels in Triton's interpreter, and compiled (no GPU needed)
 	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) \
 	  -m 'triton and not slow' tests/kernels/triton
+
+test-gpu: $(MADE)/test  ## The tests that need a CUDA device, and the Triton kernels on it
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or \
+	  sys.exit("make test-gpu: PyTorch finds no CUDA device; make test-triton needs none")'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'triton or gpu' tests $(PYTEST_ARGS)
+	@if command -v compute-sanitizer > /dev/null; then \
+	  OMP_NUM_THREADS=1 PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \
+	    $(BIN)/python -m pytest -q -m triton tests/kernels/triton --ignore \
+	    tests/kernels/triton/test_aot.py; \
+	else echo "compute-sanitizer is not on the path: memory accesses were not checked"; fi
+
+matrix: $(MADE)/test  ## The Triton kernels on every supported Triton and PyTorch (several GB, slow)
+	$(BIN)/python tests/kernels/matrix.py $(VENV)/matrix docs/results/kernel_matrix.json
 
 deep: $(MADE)/test  ## Hold every layer, operator and construction to its definition, 1,000,000 times
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m oracle tests/hypergraph \
