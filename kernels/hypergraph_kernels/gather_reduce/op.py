@@ -53,7 +53,7 @@ def gather_reduce(
                 [8.]])
     """
     _check("x", x, index, weights)
-    chosen = choose("gather_reduce", implementation, x, triton=False)
+    chosen = choose("gather_reduce", implementation, x)
     if chosen == "reference":
         return reference.gather_reduce(x, index, weights)
     if transposed is None and torch.is_grad_enabled():
@@ -110,7 +110,7 @@ def gather_reduce_transposed(
             f"`transposed` must have num_rows={num_rows} segments, "
             f"got {transposed.offsets.shape[0] - 1}; make it by transpose_table(index, num_rows)"
         )
-    chosen = choose("gather_reduce_transposed", implementation, y, triton=False)
+    chosen = choose("gather_reduce_transposed", implementation, y)
     if chosen == "reference":
         return reference.gather_reduce_transposed(y, index, num_rows, weights)
     if transposed is None:
@@ -155,6 +155,10 @@ def _gather_reduce(
     t_order: Tensor | None,
     implementation: str,
 ) -> Tensor:
+    if implementation == "triton":
+        from hypergraph_kernels.gather_reduce import triton_kernels
+
+        return triton_kernels.gather_reduce(x, index, weights)
     return cpu.gather_reduce(x, index, weights)
 
 
@@ -173,7 +177,12 @@ def _gather_reduce_transposed(
     t_order: Tensor | None,
     implementation: str,
 ) -> Tensor:
-    return cpu.gather_reduce_transposed(y, Segments(t_columns, t_offsets, t_order), weights)
+    transposed = Segments(t_columns, t_offsets, t_order)
+    if implementation == "triton":
+        from hypergraph_kernels.gather_reduce import triton_kernels
+
+        return triton_kernels.gather_reduce_transposed(y, transposed, weights)
+    return cpu.gather_reduce_transposed(y, transposed, weights)
 
 
 @_gather_reduce_transposed.register_fake
@@ -201,8 +210,7 @@ def _gather_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         grad_x = _gather_reduce_transposed(grad, index, weights, *transposed, ctx.implementation)
     if ctx.needs_input_grad[2]:
-        dots = sampled_dot(grad, x, table_segments(index), transposed)
-        grad_weights = dots.view(index.shape)
+        grad_weights = _slot_dots(grad, x, index, transposed, ctx.implementation)
     return grad_x, None, grad_weights, None, None, None, None
 
 
@@ -213,9 +221,16 @@ def _transposed_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         grad_y = _gather_reduce(grad, index, weights, *transposed, ctx.implementation)
     if ctx.needs_input_grad[2]:
-        dots = sampled_dot(y, grad, table_segments(index), transposed)
-        grad_weights = dots.view(index.shape)
+        grad_weights = _slot_dots(y, grad, index, transposed, ctx.implementation)
     return grad_y, None, grad_weights, None, None, None, None
+
+
+def _slot_dots(
+    a: Tensor, b: Tensor, index: Tensor, transposed: Segments, implementation: Implementation
+) -> Tensor:
+    """[edges, slots] inner products ``<a[e], b[index[e, j]]>``."""
+    dots = sampled_dot(a, b, table_segments(index), transposed, implementation=implementation)
+    return dots.view(index.shape)
 
 
 _gather_reduce.register_autograd(_gather_backward, setup_context=_save)

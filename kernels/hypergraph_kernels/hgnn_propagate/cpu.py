@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hypergraph_kernels._segments import Segments
+from hypergraph_kernels.gather_reduce._table import table_segments
 from hypergraph_kernels.incidence_spmm import cpu as incidence_spmm
 from hypergraph_kernels.incidence_spmm.reference import in_order
 
@@ -20,7 +21,7 @@ _MANY_ROWS = 8192
 
 def hgnn_propagate(
     z: Tensor,
-    by_edge: Segments,
+    by_edge: Tensor | Segments,
     by_node: Segments,
     edge_scale: Tensor | None,
     factor: float,
@@ -30,6 +31,8 @@ def hgnn_propagate(
     activation: str | None,
 ) -> Tensor:
     """The operator; ``factor`` scales its result (a hyperedge scale that is one number)."""
+    if isinstance(by_edge, Tensor):
+        by_edge = table_segments(by_edge)
     edge_values = None if values is None else in_order(values, by_edge)
     node_values = None if values is None else in_order(values, by_node)
     inward, outward = _short_indices(by_edge), _short_indices(by_node)

@@ -68,7 +68,7 @@ def hgnn_propagate(
         tensor([3., 9., 6.])
     """
     _check(z, by_edge, by_node, edge_scale, node_scale, values, bias, activation)
-    chosen = choose("hgnn_propagate", implementation, z, triton=False, compiled=True)
+    chosen = choose("hgnn_propagate", implementation, z, compiled=True)
     if chosen == "reference":
         segments = table_segments(by_edge) if isinstance(by_edge, Tensor) else by_edge
         values = None if values is None else values.flatten()
@@ -156,10 +156,14 @@ def _hgnn_propagate(
     values: Tensor | None,
     implementation: str,
 ) -> Tensor:
-    by_edge = table_segments(columns) if offsets is None else Segments(columns, offsets, order)
+    by_edge = columns if offsets is None else Segments(columns, offsets, order)
     by_node = Segments(t_columns, t_offsets, t_order)
-    flat = None if values is None else values.flatten()
-    given = (z, by_edge, by_node, edge_scale, factor, node_scale, flat, bias, activation)
+    values = None if values is None else values.flatten()
+    given = (z, by_edge, by_node, edge_scale, factor, node_scale, values, bias, activation)
+    if implementation == "triton":
+        from hypergraph_kernels.hgnn_propagate import triton_kernels
+
+        return triton_kernels.hgnn_propagate(*given)
     if implementation == "compiled":
         return compiled.hgnn_propagate(*given)
     return cpu.hgnn_propagate(*given)
