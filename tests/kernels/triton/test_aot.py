@@ -8,6 +8,7 @@ from the PTX, and the width of addresses from the IR.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,8 @@ def _compiled(op: str, arch: int, environment: dict[str, str], *options: str) ->
         [sys.executable, str(HERE / "aot_runner.py"), op, str(arch), *options],
         env={
             **{name: value for name, value in environment.items() if name != "TRITON_INTERPRET"},
+            # Another Triton may stand in front of the installed one (make matrix).
+            "PYTHONPATH": os.pathsep.join([*sys.path, environment["PYTHONPATH"]]),
             # What Triton 3.9 does without a word and warns about.
             "TRITON_DEFAULT_FP_FUSION": "1",
         },
