@@ -146,8 +146,11 @@ def test_dtypes(dtype: torch.dtype, tolerance) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("heads", [None, 2])
-def test_hubs_are_cut_into_pieces(heads: int | None, dtype: torch.dtype, tolerance) -> None:
+def test_hubs_are_cut_into_pieces(
+    heads: int | None, dtype: torch.dtype, tolerance, monkeypatch
+) -> None:
     by_row, by_column = pairs(40, 30, 6000, hub=4000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert cpu._long(by_row.columns, by_row.offsets) == 1024
     x, a = torch.randn(30, 4).to(dtype), torch.randn(40, 4).to(dtype)
     values = torch.rand(6000 if heads is None else (6000, heads)).to(dtype)
@@ -163,7 +166,8 @@ def test_hubs_are_cut_into_pieces(heads: int | None, dtype: torch.dtype, toleran
     torch.testing.assert_close(dots.double(), expected, **tolerance[dtype])
 
 
-def test_pieces_where_every_segment_is_long_or_the_hub_is_first_or_last() -> None:
+def test_pieces_where_every_segment_is_long_or_the_hub_is_first_or_last(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     x = torch.randn(30, 4, dtype=torch.float64)
     for lengths in ([3000, 0, 5], [5, 0, 3000], [3000], [2000, 2001, 1500], [0, 1025, 0]):
         columns = torch.randint(30, (sum(lengths),))

@@ -11,8 +11,9 @@ from torch import Tensor
 from hypergraph_kernels._segments import Segments
 from hypergraph_kernels.incidence_spmm.reference import in_order, out_of_order, rows_of
 
-# Segments longer than this, and than 1 / 256 of all pairs, are added up in pieces: embedding_bag
-# gives every thread equally many segments, whatever their lengths.
+# Where there are several threads, segments longer than this, and than 1 / 256 of all pairs, are
+# added up in pieces: embedding_bag gives every thread equally many segments, whatever their
+# lengths. One thread would be a fifth slower for it.
 _LONG = 1024
 _PIECE = 512
 
@@ -100,7 +101,7 @@ def _bags(columns: Tensor, offsets: Tensor, x: Tensor, weights: Tensor | None) -
 def _long(columns: Tensor, offsets: Tensor) -> int | None:
     """From which length on a segment is cut; None if none is as long."""
     limit = max(_LONG, columns.shape[0] // 256)
-    if columns.device.type != "cpu" or columns.shape[0] <= limit:
+    if columns.device.type != "cpu" or columns.shape[0] <= limit or torch.get_num_threads() == 1:
         return None
     return limit if int(offsets.diff().max()) > limit else None
 
@@ -144,7 +145,8 @@ def _balanced_sums(
 
 
 def _joined(tensor: Tensor, parts: Iterable[slice]) -> Tensor:
-    return torch.cat([tensor[part] for part in parts])
+    pieces = [tensor[part] for part in parts if part.stop > part.start]
+    return pieces[0] if len(pieces) == 1 else torch.cat([tensor[:0], *pieces])
 
 
 def _dots(a: Tensor, b: Tensor, columns: Tensor, offsets: Tensor) -> Tensor:
