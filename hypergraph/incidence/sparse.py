@@ -362,10 +362,14 @@ class Hypergraph(Transformable):
         return propagate(self, z, self._by_edge, self._by_node, edge_scale, node_scale, values)
 
     def _v2e(self, x: Tensor) -> Tensor:
-        return incidence_spmm(x, self._values(x.dtype), self._by_edge, self._by_node)
+        return self._spmm(x, self._by_edge, self._by_node)
 
     def _e2v(self, y: Tensor) -> Tensor:
-        return incidence_spmm(y, self._values(y.dtype), self._by_node, self._by_edge)
+        return self._spmm(y, self._by_node, self._by_edge)
+
+    def _spmm(self, x: Tensor, segments: Segments, transposed: Segments) -> Tensor:
+        values = self._values(x.dtype)
+        return incidence_spmm(x, values, segments, transposed, implementation=self.implementation)
 
     def _node_degree(self, weight: Tensor) -> Tensor:
         node, edge = self.hyperedge_index
