@@ -76,7 +76,7 @@ def _run(combination: Combination, folder: Path) -> dict[str, Any]:
             return {"not run": f"{package} {found[package]} is imported, not {version}"}
     report: dict[str, Any] = {"versions": found | {"python": platform.python_version()}}
     chosen = [] if combination.compiles else ["--ignore", str(TESTS / "test_aot.py")]
-    output = folder / "report.xml"
+    output = folder / f"{combination.torch}-{combination.triton}.xml"
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "triton", str(TESTS), *chosen]
         + [f"--junitxml={output}", "-p", "no:cacheprovider"],
