@@ -1,5 +1,6 @@
 """Products with ``f(P Q^T)`` computed tile by tile: O(N M) work, O(N + M) memory."""
 
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
@@ -54,7 +55,7 @@ def cross_correlation_matmul(
             f"`x` must have shape [{q.shape[0]}, {q.shape[1]}, channels], got {list(x.shape)}"
         )
     _check_dtypes(p, q=q, x=x)
-    chosen = choose("cross_correlation_matmul", implementation, p, triton=False)
+    chosen = choose("cross_correlation_matmul", implementation, p)
     if chosen == "reference":
         return reference.matmul(p, q, x, function)
     out: Tensor = _matmul(p, q, x, function, chosen)
@@ -88,7 +89,7 @@ def cross_correlation_logsumexp(
     """
     _check_factors(p, q)
     _check_dtypes(p, q=q)
-    chosen = choose("cross_correlation_logsumexp", implementation, p, triton=False)
+    chosen = choose("cross_correlation_logsumexp", implementation, p)
     if chosen == "reference":
         return reference.logsumexp(p, q)
     out: Tensor = _logsumexp(p, q, chosen)
@@ -126,7 +127,7 @@ def cross_correlation_degrees(
     _check_function(function)
     _check_factors(p, q)
     _check_dtypes(p, q=q)
-    chosen = choose("cross_correlation_degrees", implementation, p, triton=False)
+    chosen = choose("cross_correlation_degrees", implementation, p)
     if chosen == "reference":
         return reference.degrees(p, q, function)
     by_row, by_column = _degrees(p, q, function, chosen)
@@ -194,11 +195,20 @@ def cross_correlation_propagate(
         if extra.shape != expected:
             raise ValueError(f"`extra` must have shape {list(expected)}, got {list(extra.shape)}")
         _check_dtypes(p, extra=extra)
-    chosen = choose("cross_correlation_propagate", implementation, p, triton=False)
+    chosen = choose("cross_correlation_propagate", implementation, p)
     if chosen == "reference":
         return reference.propagate(p, q, u, scale, extra, function)
     out, edges = _propagate(p, q, u, scale, extra, function, chosen)
     return out, edges
+
+
+def _code(implementation: str) -> ModuleType:
+    """The module that an op runs."""
+    if implementation == "triton":
+        from hypergraph_kernels.cross_correlation import triton_kernels
+
+        return triton_kernels
+    return cpu
 
 
 def _check_function(function: str) -> None:
@@ -232,7 +242,7 @@ def _check_dtypes(p: Tensor, **others: Tensor) -> None:
 @torch.library.custom_op("hypergraph_kernels::cross_correlation_matmul", mutates_args=())
 def _matmul(p: Tensor, q: Tensor, x: Tensor, function: str, implementation: str) -> Tensor:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.matmul(p, q, x, function)
+        return _code(implementation).matmul(p, q, x, function)
 
 
 @_matmul.register_fake
@@ -251,7 +261,7 @@ def _matmul_backward(
     implementation: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.matmul_backward(grad, p, q, x, function, needs_x)
+        return _code(implementation).matmul_backward(grad, p, q, x, function, needs_x)
 
 
 @_matmul_backward.register_fake
@@ -349,7 +359,7 @@ _matmul_backward.register_autograd(
 @torch.library.custom_op("hypergraph_kernels::cross_correlation_logsumexp", mutates_args=())
 def _logsumexp(p: Tensor, q: Tensor, implementation: str) -> Tensor:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.logsumexp(p, q)
+        return _code(implementation).logsumexp(p, q)
 
 
 @_logsumexp.register_fake
@@ -364,7 +374,7 @@ def _logsumexp_backward(
     grad: Tensor, p: Tensor, q: Tensor, log_sum: Tensor, implementation: str
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.logsumexp_backward(grad, p, q, log_sum)
+        return _code(implementation).logsumexp_backward(grad, p, q, log_sum)
 
 
 @_logsumexp_backward.register_fake
@@ -403,7 +413,7 @@ _logsumexp.register_autograd(_differentiate_logsumexp, setup_context=_save_logsu
 @torch.library.custom_op("hypergraph_kernels::cross_correlation_degrees", mutates_args=())
 def _degrees(p: Tensor, q: Tensor, function: str, implementation: str) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.degrees(p, q, function)
+        return _code(implementation).degrees(p, q, function)
 
 
 @_degrees.register_fake
@@ -421,7 +431,7 @@ def _degrees_backward(
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.degrees_backward(grad_row, grad_column, p, q, function)
+        return _code(implementation).degrees_backward(grad_row, grad_column, p, q, function)
 
 
 @_degrees_backward.register_fake
@@ -478,7 +488,7 @@ def _propagate(
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.propagate(p, q, u, scale, extra, function)
+        return _code(implementation).propagate(p, q, u, scale, extra, function)
 
 
 @_propagate.register_fake
@@ -510,7 +520,7 @@ def _propagate_backward(
     implementation: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return cpu.propagate_backward(
+        return _code(implementation).propagate_backward(
             grad, grad_edges, p, q, u, scale, edges, function, needs_factors
         )
 
