@@ -13,6 +13,7 @@ MAX_NEIGHBORS = 256
 
 _PANEL = 16
 _BLOCK = 256
+_MOST_BLOCKS = 1 << 15  # pairs of blocks are counted in 32 bits
 _PRODUCTS_PER_THREAD = 1 << 24
 
 
@@ -65,7 +66,8 @@ def nearest_by_cosine(
         raise ValueError(f"`k` must lie in 1 .. {min(n, MAX_NEIGHBORS)}, got {k}")
     padded = math.ceil(n / _PANEL) * _PANEL
     capacity = max(96, (2 * k + 47) // 8 * 8)
-    blocks = math.ceil(n / _BLOCK)
+    block = max(_BLOCK, math.ceil(n / _MOST_BLOCKS / _PANEL) * _PANEL)
+    blocks = math.ceil(n / block)
     pairs = math.ceil(channels / 16) * 8
     workspace = torch.empty(padded * (pairs + 2 * capacity + 2), dtype=torch.int32)
     points = torch.empty_like(x)
@@ -78,7 +80,7 @@ def nearest_by_cosine(
         channels,
         k - 1,
         capacity,
-        _BLOCK,
+        block,
         math.inf if limit is None else limit,
         0,
         0.0,

@@ -13,8 +13,10 @@
 #define HGK_X86 1
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2")))
-// The value is in a register here: left to itself, the compiler copies and reloads them.
+// Left to itself, the compiler copies and reloads registers: this value is in one, and this sum
+// grows in place.
 #define PIN(value) __asm__("" : "+x"(value))
+#define ADD(sum, value) __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(value))
 #else
 #define HGK_X86 0
 #endif
@@ -568,10 +570,8 @@ AVX2 static void micro_avx2(const hgk_knn *s, int64_t row0, int64_t column0) {
 #pragma GCC unroll 4
     for (int i = 0; i < MICRO; i++) {
       __m256i both = _mm256_set1_epi32(a[PANEL * p + i]);
-      sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(both, low));
-      PIN(sum[i][0]);  // updated in place, not copied
-      sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(both, high));
-      PIN(sum[i][1]);
+      ADD(sum[i][0], _mm256_madd_epi16(both, low));
+      ADD(sum[i][1], _mm256_madd_epi16(both, high));
     }
   }
   __m256i below_low = _mm256_loadu_si256((const __m256i *)(s->bar + column0));
@@ -654,7 +654,8 @@ static void micro_portable(const hgk_knn *s, int64_t row0, int64_t column0) {
 // Check sizes, round and pack. Returns non-zero if the sizes do not fit.
 int hgk_knn_prepare(hgk_knn *s) {
   if (s->n < 1 || s->n > INT32_MAX - PANEL || s->channels < 0 || s->k < 0 || s->k >= s->n ||
-      s->capacity < s->k + 4 * PANEL || s->block < PANEL || s->block % PANEL)
+      s->capacity < s->k + 4 * PANEL || s->capacity % 8 || s->block < PANEL || s->block % PANEL ||
+      blocks_of(s) > 1 << 15)
     return 1;
 #if HGK_X86
   if (has_avx2()) {
