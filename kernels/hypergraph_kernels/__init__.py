@@ -4,6 +4,8 @@
 - ``sampled_dot``: inner products of row pairs named by the same segments
 - ``incidence_softmax``: attention over the pairs of every segment
 - ``cross_correlation_matmul``: ``f(P Q^T) X`` without ever storing the N x M matrix
+- ``cross_correlation_degrees``: row and column sums of ``f(P Q^T)``, likewise
+- ``cross_correlation_propagate``: to the hyperedges and back through ``f(P Q^T)``, likewise
 - ``cross_correlation_logsumexp``: row-wise ``log sum exp(P Q^T)``, likewise
 - ``gather_reduce`` and ``gather_reduce_transposed``: the same products for a table of members
 - ``hgnn_propagate``: ``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 Z`` as one op whose backward is itself
@@ -13,8 +15,10 @@
 from hypergraph_kernels._dispatch import Implementation
 from hypergraph_kernels._segments import Segments, segments_from
 from hypergraph_kernels.cross_correlation import (
+    cross_correlation_degrees,
     cross_correlation_logsumexp,
     cross_correlation_matmul,
+    cross_correlation_propagate,
 )
 from hypergraph_kernels.gather_reduce import (
     gather_reduce,
@@ -31,8 +35,10 @@ __all__ = [
     "Implementation",
     "Neighbors",
     "Segments",
+    "cross_correlation_degrees",
     "cross_correlation_logsumexp",
     "cross_correlation_matmul",
+    "cross_correlation_propagate",
     "gather_reduce",
     "gather_reduce_transposed",
     "hgnn_propagate",
