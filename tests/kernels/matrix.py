@@ -61,11 +61,11 @@ def _run(combination: Combination, folder: Path) -> dict[str, Any]:
     wanted = {"torch": combination.torch, "triton": combination.triton}
     layers: list[Path] = []
     for package, version in wanted.items():
-        if _version(package, layers).partition("+")[0] == version:
+        more = WITH_TRITON[version] if package == "triton" else []
+        if _version(package, layers).partition("+")[0] == version and not more:
             continue
         layer = folder / f"{package}-{version}"
         if not (layer / "installed").exists():
-            more = WITH_TRITON[version] if package == "triton" else []
             reason = _install(layer, f"{package}=={version}", more)
             if reason:
                 return {"not run": reason}
