@@ -400,6 +400,19 @@ class TestSearch:
         single = knn(x[1], 12, threshold=threshold)  # "auto"
         assert all(map(torch.equal, single, (field[1] for field in found)))
 
+    @pytest.mark.parametrize("there", [True, False])
+    def test_first_look_while_compiling(self, built, tmp_path, monkeypatch, there):
+        """torch.compile may be the first to ask whether the library is there."""
+        folder = built.parent.parent if there else tmp_path
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        _library.forget()
+        torch.compiler.reset()
+        search = torch.compile(lambda x: knn(x, 5).nearest, fullgraph=True, backend="eager")
+        x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(search(x), knn(x, 5).nearest)
+        assert compiled.is_available() is there
+        _library.forget()
+
     def test_what_it_does_not_take(self, library):
         x = torch.randn(20, 4)
         for setting in ({"metric": "dot"}, {"metric": "euclidean"}, {"with_row_mean": True}):

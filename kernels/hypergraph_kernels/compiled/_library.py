@@ -26,6 +26,7 @@ _looked = False
 _pool: ThreadPoolExecutor | None = None
 
 
+@torch.compiler.assume_constant_result  # the look-up itself cannot be traced
 def is_available() -> bool:
     """Tell whether the library has been built and loads; looked up once in a process.
 
