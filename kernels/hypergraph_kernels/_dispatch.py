@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Implementation = Literal["auto", "reference", "cpu", "compiled", "triton"]
 
@@ -26,7 +27,8 @@ def choose(
     ``"auto"`` takes Triton for CUDA tensors in a dtype that it computes in, the compiled CPU path
     for float32 CPU tensors where the user has built it, and plain PyTorch ("cpu", which runs on any
     device) everywhere else. While ``TRITON_INTERPRET=1`` is set, ``"triton"`` also takes CPU
-    tensors: it runs in Triton's interpreter.
+    tensors: it runs in Triton's interpreter. Under forward-mode derivatives and the transforms of
+    ``torch.func``, for which operators of one's own have no rules, ``"auto"`` takes the reference.
 
     Args:
         op: name of the op, for messages.
@@ -41,7 +43,16 @@ def choose(
     if implementation not in get_args(Implementation):
         names = ", ".join(repr(name) for name in get_args(Implementation))
         raise ValueError(f"`implementation` must be one of {names}, got {implementation!r}")
-    if implementation in ("reference", "cpu"):
+    if implementation == "reference":
+        return implementation
+    if _is_transformed():
+        if implementation == "auto":
+            return "reference"
+        raise ValueError(
+            f"`implementation={implementation!r}` cannot run {op} under torch.func or forward-mode "
+            "derivatives; use 'auto' or 'reference'"
+        )
+    if implementation == "cpu":
         return implementation
     if implementation == "auto":
         if triton and x.is_cuda and x.dtype in _TRITON_DTYPES and has_triton():
@@ -53,6 +64,14 @@ def choose(
     if reason is not None:
         raise ValueError(f"`implementation={implementation!r}` cannot run {op}: {reason}")
     return implementation
+
+
+def _is_transformed() -> bool:
+    """Tell whether tensors carry more than values and the tape of ``backward``."""
+    if torch.compiler.is_compiling():
+        return False
+    # A custom operator would return zero tangents without a word.
+    return forward_ad._current_level >= 0 or torch._C._functorch.maybe_current_level() is not None
 
 
 def _why_not(implementation: str, x: Tensor, triton: bool, compiled: bool) -> str | None:

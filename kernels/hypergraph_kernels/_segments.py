@@ -22,6 +22,39 @@ class Segments(NamedTuple):
     """[nnz] int64: where the caller's list holds each position's value (None: in place)."""
 
 
+def check_segments(segments: Segments, num_inputs: int) -> None:
+    """Raise IndexError unless every index of a list on a CPU can be read.
+
+    For kernels of PyTorch that trust indices and would read foreign memory. One pass over nnz
+    integers: 0.04 ms for 4096 x 25 pairs.
+    """
+    columns, offsets, order = segments
+    nnz = columns.shape[0]
+    if columns.device.type != "cpu":
+        return
+    check_range("segments.columns", columns, num_inputs)
+    bounds = offsets.diff()
+    if int(offsets[0]) != 0 or int(offsets[-1]) != nnz or bool((bounds < 0).any()):
+        raise IndexError(
+            f"`segments.offsets` must rise from 0 to the number of pairs, {nnz}, got "
+            f"{int(offsets[0])} to {int(offsets[-1])}; make segments with segments_from"
+        )
+    if order is not None:
+        check_range("segments.order", order, nnz)
+
+
+def check_range(name: str, index: Tensor, size: int) -> None:
+    """Raise IndexError unless all of ``index`` lies in 0 .. size - 1."""
+    if index.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(index))
+    if low < 0 or high >= size:
+        raise IndexError(
+            f"`{name}` must lie in 0 .. {size - 1}, got {low if low < 0 else high}; "
+            "number rows from 0"
+        )
+
+
 def segments_from(rows: Tensor, columns: Tensor, num_rows: int) -> Segments:
     """Sort a list of (row, column) pairs into segments by row, keeping repeated pairs.
 
@@ -29,13 +62,16 @@ def segments_from(rows: Tensor, columns: Tensor, num_rows: int) -> Segments:
     pairs and 4.7 instead of 14 ms for 16384 x 25 on one CPU core, against a sort of int64.
 
     Args:
-        rows: [nnz] int64 in 0 .. num_rows - 1 (not checked), the segment of every pair.
+        rows: [nnz] int64 in 0 .. num_rows - 1, the segment of every pair.
         columns: [nnz] int64, the row that the pair gathers.
         num_rows: number of segments, empty ones included.
 
     Returns:
         Segments over ``columns``; inside a segment the caller's order is kept. ``order`` is None
         where a list on a CPU was in order already.
+
+    Raises:
+        IndexError: a row of a list on a CPU is out of range.
 
     Example:
         >>> import torch
@@ -45,12 +81,15 @@ def segments_from(rows: Tensor, columns: Tensor, num_rows: int) -> Segments:
     """
     eager = rows.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager and _ascending(rows):
+        check_range("rows", rows[[0, -1]] if rows.numel() else rows, num_rows)
         return Segments(columns, _offsets(rows, num_rows), None)
     if eager and has_compiled():
         from hypergraph_kernels.compiled import sort_pairs
 
         return Segments(*sort_pairs(rows.contiguous(), columns.contiguous(), num_rows))
     nnz = rows.shape[0]
+    if eager:
+        check_range("rows", rows, num_rows)
     keys = rows.to(_narrowest(num_rows))
     if eager and _PADDED_FROM <= nnz < _RADIX_FROM:
         # Five times faster than the merge sort of short lists. Equal keys stay behind the pairs.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypergraph_kernels._segments import Segments
+from hypergraph_kernels._segments import Segments, check_segments
 from hypergraph_kernels.gather_reduce._table import table_segments
 from hypergraph_kernels.incidence_spmm import cpu as incidence_spmm
 from hypergraph_kernels.incidence_spmm.reference import in_order
@@ -35,7 +35,8 @@ def hgnn_propagate(
         by_edge = table_segments(by_edge)
     edge_values = None if values is None else in_order(values, by_edge)
     node_values = None if values is None else in_order(values, by_node)
-    inward, outward = _short_indices(by_edge), _short_indices(by_node)
+    inward = _short_indices(by_edge, z.shape[0])
+    outward = _short_indices(by_node, by_edge.offsets.shape[0] - 1)
     before = None if node_scale is None else node_scale.unsqueeze(-1)
     after = before
     if factor != 1:
@@ -68,10 +69,12 @@ def _blocks(z: Tensor) -> Iterator[slice]:
     return (slice(first, first + width) for first in range(0, channels, width or 1))
 
 
-def _short_indices(segments: Segments) -> Segments:
+def _short_indices(segments: Segments, num_inputs: int) -> Segments:
     """The segments in int32 where that holds them: a fifth of the bytes that narrow rows take."""
     columns, offsets, _ = segments
-    if columns.shape[0] < 1 << 31:
+    if max(columns.shape[0], num_inputs) < 1 << 31:
+        # Beyond 32 bits an index out of range would become one that is not.
+        check_segments(Segments(columns, offsets, None), num_inputs)
         columns, offsets = columns.int(), offsets.int()
     return Segments(columns, offsets, None)
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypergraph_kernels._segments import Segments
+from hypergraph_kernels._segments import Segments, check_segments
 from hypergraph_kernels.incidence_softmax.reference import inverse
 from hypergraph_kernels.incidence_spmm.cpu import quiet
 from hypergraph_kernels.incidence_spmm.reference import out_of_order
@@ -97,6 +97,7 @@ def _maximum(scores: Tensor, offsets: Tensor, order: Tensor | None) -> Tensor:
         # Four to eight times faster than segment_reduce with 4 and 16 scores per pair.
         if order is None:
             order = torch.arange(scores.shape[0])
+        check_segments(Segments(order, offsets, None), scores.shape[0])
         quiet()
         shape = (offsets.shape[0] - 1, scores.shape[0])
         ones = scores.new_ones(scores.shape[0])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypergraph_kernels._segments import Segments
+from hypergraph_kernels._segments import Segments, check_segments
 from hypergraph_kernels.incidence_spmm.reference import in_order, out_of_order, rows_of
 
 # Where there are several threads, segments longer than this, and than 1 / 256 of all pairs, are
@@ -36,7 +36,8 @@ def incidence_spmm(x: Tensor, values: Tensor | None, segments: Segments) -> Tens
         return _sums(columns, offsets, x.contiguous(), weights)
     samples, heads = _groups(values)
     # One list of segments for all samples and heads, over rows of one head: head k of row r is row
-    # r * heads + k.
+    # r * heads + k. An index out of range would be a row of another sample.
+    check_segments(segments, x.shape[-2])
     columns, offsets = _repeated(segments, samples, heads, x.shape[-2])
     weights = in_order(values, segments, -2).transpose(-1, -2).flatten()
     channels = x.shape[-1] // heads
@@ -52,10 +53,12 @@ def sampled_dot(a: Tensor, b: Tensor, segments: Segments, heads: int | None = No
     if heads is None:
         if columns.numel() == 0 or a.shape[1] == 0:
             return a.new_zeros(nnz)
+        check_segments(segments, b.shape[-2])
         dots = _dots(a.contiguous(), b.contiguous(), columns, offsets)
         return out_of_order(dots, segments, 0)
     if columns.numel() == 0 or a.numel() == 0 or b.numel() == 0:
         return a.new_zeros(*a.shape[:-2], nnz, heads)
+    check_segments(segments, b.shape[-2])
     channels = a.shape[-1] // heads
     columns, offsets = _repeated(segments, a.shape[:-2].numel(), heads, b.shape[-2])
     a = a.unflatten(-1, (heads, channels)).transpose(-3, -2).reshape(-1, channels)

@@ -174,6 +174,25 @@ def test_one_hypergraph_per_sample_is_a_loop(case: LayerCase) -> None:
 
 
 @each_layer
+def test_torch_func_gives_the_same_gradients(case: LayerCase) -> None:
+    layer, h = made(case).eval(), connected()
+    x = features(case, 6)
+
+    def energy(x: torch.Tensor) -> torch.Tensor:
+        return case.call(layer, x, h).square().sum()
+
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(energy(leaf), leaf)
+    assert_close(torch.func.grad(energy)(x), expected)
+    direction = torch.randn_like(x)
+    try:
+        _, tangent = torch.func.jvp(energy, (x,), (direction,))
+    except NotImplementedError:  # degrees that depend on the features say that they have no rule
+        return
+    assert_close(tangent, (expected * direction).sum())
+
+
+@each_layer
 def test_an_empty_batch_and_no_vertices(case: LayerCase) -> None:
     layer = made(case)
     out = case.call(layer, features(case, 0), _edgeless(0))
