@@ -48,8 +48,9 @@ class Incidence(ABC):
     A single hypergraph also accepts features with a batch dimension and is then shared.
 
     Degrees are kept between calls as long as that changes nothing: they are computed again after an
-    in-place change of a weight, and at every call while a stored tensor gets gradients. Indices
-    must not be changed in place.
+    in-place change of a weight or mask, and at every call while a stored tensor gets gradients.
+    Indices must not be changed in place, nor weights behind autograd's back (``weight.data``, an
+    array that shares their memory).
 
     Attributes:
         num_nodes: vertices (per sample).
@@ -476,12 +477,14 @@ class Incidence(ABC):
 
 
 def stored_values(operator: Incidence) -> Iterator[Tensor]:
-    """Every floating tensor that an operator and its parts store."""
+    """Every tensor of values that an operator and its parts store: weights, and masks."""
     for attribute in vars(operator).values():
         for item in attribute if isinstance(attribute, tuple) else (attribute,):
             if isinstance(item, Incidence):
                 yield from stored_values(item)
-            elif isinstance(item, Tensor) and item.is_floating_point():
+            elif isinstance(item, Tensor) and (
+                item.is_floating_point() or item.dtype == torch.bool
+            ):
                 yield item
 
 

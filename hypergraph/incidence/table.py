@@ -258,7 +258,9 @@ class NeighborTable(MemberIncidence):
             return self._node_segments
         samples = 1 if self.batch_size is None else self.batch_size
         with ordinary_tensors():
-            segments = transpose_table(self._rows, samples * self.num_nodes)
+            segments = transpose_table(
+                self._rows, samples * self.num_nodes, implementation=self.implementation
+            )
         if is_eager():
             self._node_segments = segments
         return segments

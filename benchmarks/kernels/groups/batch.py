@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import anchors
 from ..case import Case, Contender, Forward, Group, Problem, Tier, Verdict
@@ -68,16 +69,17 @@ class Batch:
 
     def _singles(self, case: Case, build: Callable[[Any], Forward]) -> Callable[[Any], Forward]:
         def build_all(problem: Any) -> Forward:
-            calls = [build(_sample(problem, number)) for number in range(case.batch)]
+            # One unbind: the gradient of eight slices would be eight times a whole batch of zeros.
+            samples = problem.x.unbind(0)
+            calls = [build(_sample(problem, n, x)) for n, x in enumerate(samples)]
             return lambda: torch.stack([call() for call in calls])
 
         return build_all
 
 
-def _sample(problem: Problem, number: int) -> Any:
-    """One sample; its features are a view, so that gradients reach the whole batch."""
+def _sample(problem: Problem, number: int, x: Tensor) -> Any:
+    """One sample; gradients to its features x reach the whole batch."""
     case = replace(problem.case, batch=1)
-    x = problem.x[number]
     if isinstance(problem, OnGraph):
         table = None
         if problem.table is not None:

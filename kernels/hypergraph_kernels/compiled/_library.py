@@ -5,7 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ _looked = False
 _pool: ThreadPoolExecutor | None = None
 
 
-@torch.compiler.assume_constant_result  # the look-up itself cannot be traced
 def is_available() -> bool:
     """Tell whether the library has been built and loads; looked up once in a process.
 
@@ -40,6 +39,11 @@ def is_available() -> bool:
                 _library = _first_sound()
                 _looked = True
     return _library is not None
+
+
+# torch.compile must not trace the look-up. What torch.compiler.assume_constant_result does, which
+# would import the compiler, and with it Triton, here and now:
+is_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def build_and_load(compiler: str | None = None, force: bool = False) -> Path:
@@ -102,7 +106,10 @@ def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
         if _pool is None:
             _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hypergraph")
         futures = [_pool.submit(work, part) for part in range(1, count)]
-    first = work(0)
+    try:
+        first = work(0)
+    finally:
+        wait(futures)  # they write into memory of the caller's
     return [first, *(future.result() for future in futures)]
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from hypergraph_kernels._dispatch import Implementation
 from hypergraph_kernels._segments import Segments, segments_from
 
 
@@ -15,12 +16,15 @@ def table_segments(index: Tensor) -> Segments:  # [edges, slots]
 def transpose_table(
     index: Tensor,  # [edges, slots]
     num_rows: int,
+    *,
+    implementation: Implementation = "auto",
 ) -> Segments:
     """List, for every row, the slots of a table that name it.
 
     Args:
-        index: [edges, slots] int64 in 0 .. num_rows - 1 (not checked).
+        index: [edges, slots] int64 in 0 .. num_rows - 1.
         num_rows: rows that slots may name.
+        implementation: see ``segments_from``.
 
     Returns:
         Segments of [edges * slots] pairs: ``columns`` are edges in ascending order, ``order`` the
@@ -32,5 +36,5 @@ def transpose_table(
         >>> transpose_table(torch.tensor([[0, 1], [1, 2]]), 3).columns
         tensor([0, 0, 1, 1])
     """
-    slots = torch.arange(index.numel(), device=index.device)
-    return segments_from(index.flatten(), slots // max(index.shape[1], 1), num_rows)
+    edges = torch.arange(index.shape[0], device=index.device).unsqueeze(1).expand(index.shape)
+    return segments_from(index.flatten(), edges.flatten(), num_rows, implementation=implementation)

@@ -6,10 +6,14 @@ from torch import Tensor
 from hypergraph_kernels.compiled import MAX_NEIGHBORS, nearest_by_cosine
 from hypergraph_kernels.knn._neighbors import Neighbors
 
+_MOST_ROWS = 1 << 23  # pairs of blocks of 256 rows are counted in 32 bits
+
 
 def fits(n: int, k: int, metric: str, with_row_mean: bool) -> bool:
     """Tell whether the compiled path takes such a search."""
-    return metric == "cosine" and 1 < n and min(k, n) <= MAX_NEIGHBORS and not with_row_mean
+    if metric != "cosine" or with_row_mean:
+        return False
+    return 1 < n <= _MOST_ROWS and min(k, n) <= MAX_NEIGHBORS
 
 
 def search(

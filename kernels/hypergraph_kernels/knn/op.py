@@ -60,7 +60,7 @@ def knn(
                 [0., 1.],
                 [0., 4.]])
     """
-    _check(x, k, metric)
+    _check(x, k, metric, threshold)
     few = min(k, x.shape[-2]) <= _TRITON_MAX_K
     if x.device.type == "cpu":  # half precision takes whatever float32 takes, for the same result
         x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -112,7 +112,7 @@ def _(
     return nearest, distance, kept, distance.new_empty(samples, n)
 
 
-def _check(x: Tensor, k: int, metric: Metric) -> None:
+def _check(x: Tensor, k: int, metric: Metric, threshold: float | None) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"`x` must be a floating-point tensor, got {kind}")
@@ -120,8 +120,12 @@ def _check(x: Tensor, k: int, metric: Metric) -> None:
         raise ValueError(
             f"`x` must have shape [n, channels] or [batch, n, channels], got {list(x.shape)}"
         )
+    if isinstance(k, (bool, float)) or k != int(k):
+        raise TypeError(f"`k` must be an int, got {k!r}")
     if k < 1:
         raise ValueError(f"`k` must be at least 1, got {k}")
+    if threshold is not None and threshold != threshold:
+        raise ValueError("`threshold` must be a distance or None, got NaN")
     if metric not in get_args(Metric):
         expected = ", ".join(repr(choice) for choice in get_args(Metric))
         raise ValueError(f"`metric` must be one of {expected}, got {metric!r}")

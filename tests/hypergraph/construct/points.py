@@ -103,7 +103,9 @@ def first_nearest(distance: Tensor, x: Tensor) -> Tensor:
     """
     size = x.abs().amax((1, 2)).clamp_min(1)[:, None, None]
     least = distance.min(-1, keepdim=True).values
-    rounding = torch.where(distance.isfinite(), distance, 0).sqrt() * (size * 1e-13) + (size * 1e-13) ** 2
+    rounding = (
+        torch.where(distance.isfinite(), distance, 0).sqrt() * (size * 1e-13) + (size * 1e-13) ** 2
+    )
     ties = distance <= least + rounding
     place = torch.arange(distance.shape[-1]).expand(distance.shape)
     return torch.where(ties, place, distance.shape[-1]).min(-1).values
