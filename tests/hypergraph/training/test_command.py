@@ -142,7 +142,9 @@ def test_an_interrupt_says_how_to_go_on(file, tmp_path, source_environment):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # 130 in a shell either way: Python ends by the signal itself if the interrupt came while text
+    # was executed, as it is when dataclasses are imported.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; finished runs are in" in errors and "Traceback" not in errors
 
 
