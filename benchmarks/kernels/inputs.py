@@ -89,7 +89,7 @@ def check_values(
     hundredth. Without a search all rows must agree.
     """
     worst = 0.0
-    for name, a, b in zip(names, got, wanted, strict=True):
+    for name, a, b in zip(names[: len(got)], got, wanted, strict=True):  # forward: no gradients
         a, b = a.double().reshape(b.shape), b.double()
         if not bool(a.isfinite().all()):
             return Verdict(False, float("inf"), f"{name} is not finite")
