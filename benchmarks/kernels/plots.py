@@ -41,6 +41,7 @@ def _times(results: dict[str, Any], pyplot: Any, path: Path) -> None:
             nodes, seconds = zip(*points, strict=True)
             axis.plot(nodes, seconds, marker="o", markersize=3, label=name, **style)
         axis.set(title=f"{title}, {'f+b' if backward else 'f'}", xscale="log", yscale="log")
+        axis.tick_params(axis="x", which="minor", labelbottom=False)
         axis.set(xlabel="vertices", ylabel="seconds")
         axis.grid(True, which="major", alpha=0.3)
         if axis.lines:
