@@ -121,3 +121,14 @@ def test_wrong_features_are_named() -> None:
     for operator in (h, h.with_implementation("reference")):
         with pytest.raises(ValueError, match="`z` must have shape .num_nodes=5, C"):
             operator.hgnn_propagate(torch.randn(4, 2))
+
+
+def test_a_mask_changed_in_place_counts() -> None:
+    index = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    h, x = NeighborTable(index, 4, mask=mask), torch.randn(4, 5)
+    before = h.hgnn_propagate(x)
+    mask[0, 1] = False
+    fresh = NeighborTable(index, 4, mask=mask.clone()).hgnn_propagate(x)
+    assert not torch.equal(before, fresh)
+    assert torch.equal(h.hgnn_propagate(x), fresh)
