@@ -58,7 +58,7 @@ def quick(monkeypatch):
 
 
 def copied(library: Path, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy = folder / library.name
     shutil.copy(library, copy)
     copy.chmod(0o600)
@@ -178,7 +178,7 @@ class TestRefused:
     @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
     def test_writable_by_others(self, built, empty_cache):
         copied(built, empty_cache).chmod(0o622)
-        with pytest.warns(RuntimeWarning, match="other users may write to it"):
+        with pytest.warns(RuntimeWarning, match="it may be written to by other users"):
             assert not compiled.is_available()
 
     @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
@@ -187,6 +187,15 @@ class TestRefused:
         monkeypatch.setattr(os, "getuid", lambda: 123456)
         with pytest.warns(RuntimeWarning, match="it belongs to another user"):
             assert not compiled.is_available()
+
+    @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
+    def test_in_a_folder_that_others_may_write_to(self, built, empty_cache):
+        copied(built, empty_cache)
+        empty_cache.chmod(0o777)
+        with pytest.warns(RuntimeWarning, match="its folder may be written to by other users"):
+            assert not compiled.is_available()
+        with pytest.raises(compiled.BuildError, match=r"may be written to .* XDG_CACHE_HOME"):
+            compiled.build()
 
 
 class TestThreads:

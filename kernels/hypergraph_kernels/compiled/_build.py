@@ -58,15 +58,25 @@ def fault_of(library: Path) -> str | None:
     Its name ends in the digest of its content, so that a damaged file is found out before the
     loader maps it (a truncated library can kill the process).
     """
-    state = library.stat()
-    if hasattr(os, "getuid") and state.st_uid != os.getuid():
-        return "it belongs to another user"
-    if state.st_mode & 0o022:
-        return "other users may write to it"
+    fault = _open_to_others(library)
+    if fault is not None:
+        return f"it {fault}"
+    fault = _open_to_others(library.parent)
+    if fault is not None:  # who may write there may exchange the file after it has been checked
+        return f"its folder {fault}"
     if not library.name.startswith(library_prefix()):
         return "it was built from another source or for another machine"
     if _content_digest(library) != library.stem.rsplit("-", 1)[-1]:
         return "its content is not what was built"
+    return None
+
+
+def _open_to_others(path: Path) -> str | None:
+    state = path.stat()
+    if hasattr(os, "getuid") and state.st_uid != os.getuid():
+        return "belongs to another user"
+    if state.st_mode & 0o022:
+        return "may be written to by other users"
     return None
 
 
@@ -86,6 +96,13 @@ def build(compiler: str | None = None, force: bool = False) -> Path:
     Raises:
         BuildError: no compiler was found, it failed, or the cache folder cannot be written.
     """
+    folder = cache_folder()
+    fault = _open_to_others(folder) if folder.exists() else None
+    if fault is not None:
+        raise BuildError(
+            f"{folder} {fault}: make it yours alone (chmod 700), or set XDG_CACHE_HOME to "
+            "another folder"
+        )
     for library in built_libraries():
         if fault_of(library) is not None:
             library.unlink(missing_ok=True)
@@ -98,7 +115,6 @@ def build(compiler: str | None = None, force: bool = False) -> Path:
             f"no C compiler: {wanted} was not found on PATH; install one "
             "(for example gcc), or go on without: everything works in plain PyTorch"
         )
-    folder = cache_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as scratch:
