@@ -482,6 +482,19 @@ class TestPropagate:
         )
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("nodes", [2**16, 2**16 + 1])  # the most that 16 bits number
+    def test_the_last_of_many_rows(self, library, nodes):
+        by_edge = segments_from(torch.tensor([0, 0, 1]), torch.tensor([0, nodes - 1, 7]), 2)
+        by_node = segments_from(torch.tensor([0, nodes - 1, 7]), torch.tensor([0, 0, 1]), nodes)
+        z = torch.zeros(nodes, 2)
+        z[nodes - 1], z[0], z[7] = 1.0, 2.0, 8.0
+        lists = (by_edge.columns, by_edge.offsets, None), (by_node.columns, by_node.offsets, None)
+        out = compiled.propagate(z, *lists)
+        assert out[:, 1].nonzero().flatten().tolist() == [0, 7, nodes - 1]
+        assert out[[0, 7, nodes - 1], 1].tolist() == [3.0, 8.0, 3.0]
+        out = compiled.propagate(torch.ones(2, 2), lists[1], lists[0])
+        assert out.tolist() == [[2.0, 2.0], [1.0, 1.0]]
+
     def test_same_for_every_number_of_threads(self, library, threads, monkeypatch):
         monkeypatch.setattr(_propagate, "_SUMS_PER_THREAD", 1)
         by_edge, by_node = pairs_of(63, 65, 999)
@@ -505,7 +518,7 @@ class TestPropagate:
     def test_out_of_range(self, library):
         z, offsets = torch.zeros(2, 4), torch.tensor([0, 1, 2])
         good = torch.tensor([0, 1]), offsets, None
-        for wrong in (-1, 2, 2**62):
+        for wrong in (-1, 2, 2**16, 2**62, -(2**63)):  # 2**16 would be 0 in 16 bits
             bad = torch.tensor([0, wrong]), offsets, None
             for lists in ((bad, good), (good, bad)):
                 with pytest.raises(IndexError, match="2 vertices and 2 hyperedges"):

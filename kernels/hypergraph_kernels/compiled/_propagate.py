@@ -8,9 +8,11 @@ from torch import Tensor
 
 from hypergraph_kernels.compiled._library import in_threads, library, pointer
 
-# Bytes that a block of channels takes for all vertices: it is to stay in a core's cache.
+# Bytes that a block of channels takes for all vertices: it is to stay in a core's cache. Below 32
+# channels the finding of rows takes longer than a larger cache; only threads make it less.
 _BLOCK_BYTES = 1 << 18
-_NARROWEST = 16
+_NARROW, _NARROWEST = 32, 16
+_NARROW_ROWS = 1 << 16  # rows that 16 bits can number
 _SUMS_PER_THREAD = 1 << 20
 
 
@@ -22,6 +24,7 @@ class _Segments(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("nnz", ctypes.c_int64),
         ("values", ctypes.c_void_p),
+        ("narrow", ctypes.c_void_p),
     ]
 
 
@@ -56,6 +59,7 @@ def propagate(
     nodes, channels = z.shape
     inward, outward = _segments(*by_edge), _segments(*by_node)
     edges = inward.rows
+    room = [_room(inward, nodes), _room(outward, edges)]
     functions, first, second = library(), ctypes.byref(inward), ctypes.byref(outward)
     if (
         outward.rows != nodes
@@ -70,7 +74,7 @@ def propagate(
     out = torch.empty_like(z)
     source, target = pointer(z, float32), pointer(out, float32)
     scales = pointer(edge_scale, float32), factor, pointer(node_scale, float32)
-    width = max(_NARROWEST, _BLOCK_BYTES // (4 * max(nodes, 1)) // _NARROWEST * _NARROWEST)
+    width = max(_NARROW, _BLOCK_BYTES // (4 * max(nodes, 1)) // _NARROWEST * _NARROWEST)
     threads = min(torch.get_num_threads(), inward.nnz * channels // _SUMS_PER_THREAD)
     blocks = math.ceil(channels / width)
     if threads > 1:  # a multiple of their number, none much narrower than the others
@@ -96,6 +100,7 @@ def propagate(
             )
 
     in_threads(work, threads)
+    del room  # the library has read it to here
     return out
 
 
@@ -112,3 +117,12 @@ def _segments(columns: Tensor, offsets: Tensor | None, values: Tensor | None) ->
         columns.numel(),
         pointer(values, torch.float32),
     )
+
+
+def _room(segments: _Segments, inputs: int) -> Tensor | None:
+    """Memory for the columns in 16 bits, where those hold the number of every row."""
+    if inputs > _NARROW_ROWS:
+        return None
+    room = torch.empty(segments.nnz, dtype=torch.int16)
+    segments.narrow = pointer(room, torch.int16)
+    return room

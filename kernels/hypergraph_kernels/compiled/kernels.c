@@ -703,11 +703,18 @@ typedef struct {
   const int64_t *offsets;  // [rows + 1], or NULL: every row has `slots` positions
   int64_t slots, rows, nnz;
   const float *values;  // [nnz] factors in the order of positions, or NULL for ones
+  uint16_t *narrow;     // [nnz] room for the columns, which hgk_check_segments fills, or NULL
 } hgk_segments;
+
+// They are read once for every block of channels: in 16 bits where those hold them.
+INLINE int64_t column(const hgk_segments *s, int64_t p, const int narrow) {
+  return narrow ? (int64_t)s->narrow[p] : s->columns[p];
+}
 
 // out[r] = scale[r] * factor * sum of value * x[column], `vectors` (at most 8) vectors wide.
 INLINE void gather_rows(const hgk_segments *s, const float *x, int64_t stride, const float *scale,
-                        float factor, float *out, int64_t out_stride, const int vectors) {
+                        float factor, float *out, int64_t out_stride, const int vectors,
+                        const int narrow) {
   for (int64_t r = 0; r < s->rows; r++) {
     int64_t begin = s->offsets ? s->offsets[r] : r * s->slots;
     int64_t end = s->offsets ? s->offsets[r + 1] : begin + s->slots;
@@ -715,13 +722,13 @@ INLINE void gather_rows(const hgk_segments *s, const float *x, int64_t stride, c
     for (int v = 0; v < vectors; v++) sum[v] = (vec8){0};
     if (s->values) {
       for (int64_t p = begin; p < end; p++) {
-        const float *row = x + s->columns[p] * stride;
+        const float *row = x + column(s, p, narrow) * stride;
         vec8 value = s->values[p] - (vec8){0};
         for (int v = 0; v < vectors; v++) sum[v] += value * *(const vec8 *)(row + 8 * v);
       }
     } else {
       for (int64_t p = begin; p < end; p++) {
-        const float *row = x + s->columns[p] * stride;
+        const float *row = x + column(s, p, narrow) * stride;
         for (int v = 0; v < vectors; v++) sum[v] += *(const vec8 *)(row + 8 * v);
       }
     }
@@ -730,13 +737,26 @@ INLINE void gather_rows(const hgk_segments *s, const float *x, int64_t stride, c
   }
 }
 
-INLINE void gather(const hgk_segments *s, const float *x, int64_t width, const float *scale,
-                   float factor, float *out, int64_t out_stride) {
+INLINE void gather_block(const hgk_segments *s, const float *x, int64_t width, const float *scale,
+                         float factor, float *out, int64_t stride, const int narrow) {
   int64_t c = 0;
-  for (; c + 64 <= width; c += 64) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 8);
-  for (; c + 32 <= width; c += 32) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 4);
-  for (; c + 16 <= width; c += 16) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 2);
-  for (; c < width; c += 8) gather_rows(s, x + c, width, scale, factor, out + c, out_stride, 1);
+  for (; c + 64 <= width; c += 64)
+    gather_rows(s, x + c, width, scale, factor, out + c, stride, 8, narrow);
+  for (; c + 32 <= width; c += 32)
+    gather_rows(s, x + c, width, scale, factor, out + c, stride, 4, narrow);
+  for (; c + 16 <= width; c += 16)
+    gather_rows(s, x + c, width, scale, factor, out + c, stride, 2, narrow);
+  for (; c < width; c += 8)
+    gather_rows(s, x + c, width, scale, factor, out + c, stride, 1, narrow);
+}
+
+INLINE void gather(const hgk_segments *s, const float *x, int64_t width, const float *scale,
+                   float factor, float *out, int64_t stride) {
+  if (s->narrow) {
+    gather_block(s, x, width, scale, factor, out, stride, 1);
+  } else {
+    gather_block(s, x, width, scale, factor, out, stride, 0);
+  }
 }
 
 INLINE void propagate(const float *z, int64_t channels, int64_t first, int64_t count,
@@ -772,10 +792,17 @@ AVX2 static void propagate_avx2(const float *z, int64_t channels, int64_t first,
 }
 #endif
 
-// Returns non-zero if a list of segments names rows that are not there.
+// Returns non-zero if a list of segments names rows that are not there. Fills `narrow`, for which
+// there may be at most 65536 inputs.
 int hgk_check_segments(const hgk_segments *s, int64_t inputs) {
-  int64_t wrong = 0;
-  for (int64_t p = 0; p < s->nnz; p++) wrong |= (uint64_t)s->columns[p] >= (uint64_t)inputs;
+  if (s->narrow && inputs > 65536) return 1;
+  uint64_t signs = 0, last = (uint64_t)inputs - 1;  // a number out of range leaves its sign
+  for (int64_t p = 0; p < s->nnz; p++) {
+    uint64_t at = (uint64_t)s->columns[p];
+    signs |= at | (last - at);
+    if (s->narrow) s->narrow[p] = (uint16_t)at;
+  }
+  int64_t wrong = (int64_t)(signs >> 63);
   if (!s->offsets) return wrong || s->slots < 0 || s->rows * s->slots != s->nnz;
   for (int64_t r = 0; r < s->rows; r++) wrong |= s->offsets[r] > s->offsets[r + 1];
   return wrong || s->offsets[0] < 0 || s->offsets[s->rows] > s->nnz;
