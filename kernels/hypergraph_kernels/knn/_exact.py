@@ -69,25 +69,32 @@ def ranked(
     rounding = rows.rounding[:, None]
     # What is farther than rounding beyond the last place is no rival for it.
     reach = (ordinal[:, wanted - 1 : wanted] + rounding).clamp_max(torch.finfo(ordinal.dtype).max)
-    width = max(wanted, int(((ordinal - reach).amin(0) <= 0).sum()))
-    ordinal, column = ordinal[:, :width], column[:, :width]
+    width = ordinal.shape[1]
+    if width > 2 * wanted:
+        width = max(wanted, int(((ordinal - reach).amin(0) <= 0).sum()))
+        ordinal, column = ordinal[:, :width], column[:, :width]
     distance = points.distance(ordinal)
     gaps = ordinal.diff(dim=-1)
     # What is farther than rounding from its neighbours keeps its place, whatever the exact value.
-    tight = (gaps <= rounding) & (ordinal[:, 1:] <= reach)
-    unclear = ((gaps > 0) & tight).any(-1)
-    close = F.pad(tight, (1, 0)) | F.pad(tight, (0, 1))
+    unclear = ((gaps > 0) & (gaps <= rounding) & (ordinal[:, 1:] <= reach)).any(-1)
     if points.metric != "dot":  # of equal rows and the like, rounding is all there is
-        small = distance <= 2 * rounding
-        close, unclear = close | small, unclear | small[:, 0]
+        unclear |= distance[:, 0] <= 2 * rows.rounding
     if rows.limit is not None:
         column = torch.where(ordinal.isfinite(), column, rows.itself[:, None])
-        at = (ordinal - rows.limit[:, None]).abs() <= rounding
-        close, unclear = close | at, unclear | at.any(-1)
+        unclear |= ((ordinal - rows.limit[:, None]).abs() <= rounding).any(-1)
     again = unclear.nonzero().squeeze(-1)
     if again.shape[0] == 0:
         return column[:, :wanted], distance[:, :wanted]
-    which, slot = close.index_select(0, again).nonzero().unbind(1)
+    near, rounding = ordinal.index_select(0, again), rounding.index_select(0, again)
+    tight = (gaps.index_select(0, again) <= rounding) & (
+        near[:, 1:] <= reach.index_select(0, again)
+    )
+    close = F.pad(tight, (1, 0)) | F.pad(tight, (0, 1))
+    if points.metric != "dot":
+        close |= distance.index_select(0, again) <= 2 * rounding
+    if rows.limit is not None:
+        close |= (near - rows.limit.index_select(0, again)[:, None]).abs() <= rounding
+    which, slot = close.nonzero().unbind(1)
     which = again.index_select(0, which)
     row, itself = rows.row.index_select(0, which), rows.itself.index_select(0, which)
     distance[which, slot] = points.exact(row, row - itself + column[which, slot])

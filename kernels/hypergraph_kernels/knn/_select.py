@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 _GROUPS = 128  # at least so many minima per row, where it is long enough
-_BOUNDING = 64  # at least so many, of twice as large groups, bound its best
+_BOUNDING = 128  # at least so many, of twice as large groups, bound its best
+_FEW = 2  # groups of so few entries cost more to look at than the entries themselves
 
 
 class Selection(NamedTuple):
@@ -50,9 +51,11 @@ def select_tile(
             few = few.view(rows, 2, -1).amin(1)
         lowest = few.topk(wanted, largest=False, sorted=False).values.amax(-1)
         bound = torch.minimum(bound, lowest + slack)
+    if size <= _FEW:
+        row, column = (tile <= bound[:, None]).nonzero().unbind(1)
+        place = row * down + column * across
+        return Selection(row, column, flat.index_select(0, place), bound)
     row, group = (minima <= bound[:, None]).nonzero().unbind(1)
-    if size == 1:
-        return Selection(row, group, flat[row * down + group * across], bound)
     step = torch.arange(size, device=tile.device) * groups
     place = (row * down + group * across)[:, None] + step * across
     entries = flat.index_select(0, place.view(-1)).view(-1, size)

@@ -18,6 +18,7 @@ from hypergraph_kernels.knn._neighbors import Neighbors, finished, scaled
 from hypergraph_kernels.knn._select import Candidates, select_tile
 
 _TILE_ELEMENTS = 1 << 21  # ordinals alive at a time: 8 MiB of float32
+_TOGETHER = 1 << 18  # entries of several samples' tiles that stay in a cache
 _GROUPED = 16  # long rows come in multiples of this, so that they divide into groups
 _MOST_CANDIDATES = 8  # times k, or the row is searched by itself
 _HALVED = 128  # channels from which half of a symmetric product is worth a transposed copy
@@ -74,6 +75,22 @@ def search(
     if samples * n == 0:
         empty = points.new_zeros(samples, n, k)
         return Neighbors(empty.long(), empty, empty.bool(), points.new_zeros(samples, n))
+    # Few samples at a time, so that what is made of them stays in a cache.
+    together = max(1, min(_TOGETHER, _TILE_ELEMENTS) // (n * n))
+    parts = [
+        _search_some(some, k, metric, threshold, with_row_mean) for some in points.split(together)
+    ]
+    return parts[0] if len(parts) == 1 else Neighbors(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _search_some(
+    points: Tensor,  # [samples, n, channels]
+    k: int,
+    metric: str,
+    threshold: float | None,
+    with_row_mean: bool,
+) -> Neighbors:
+    samples, n, _ = points.shape
     points, unit = scaled(points, metric)
     task = _task(points, k, metric, None if threshold is None else threshold / unit, with_row_mean)
     near = torch.arange(n, device=points.device).view(1, n, 1).repeat(samples, 1, k)
@@ -141,21 +158,17 @@ def _row_mean(points: Tensor, metric: str, distance_sum: Tensor | None) -> Tenso
 
 
 def _search(task: _Task) -> Iterator[_Found]:
-    samples, n = task.left.shape[0], task.n
+    samples, n = slice(0, task.left.shape[0]), task.n
     if n * n <= _TILE_ELEMENTS:
-        together = _TILE_ELEMENTS // (n * n)
-        for start in range(0, samples, together):
-            yield _strip(task, slice(start, min(start + together, samples)), slice(0, n), True)
+        yield _strip(task, samples, slice(0, n), True)
         return
-    edge = math.isqrt(_TILE_ELEMENTS)
-    for number in range(samples):
-        sample = slice(number, number + 1)
-        if edge >= 8 * task.wanted:
-            yield from _blocks(task, sample, edge)
-            continue
-        step = max(16, _TILE_ELEMENTS // n)
-        for start in range(0, n, step):
-            yield _strip(task, sample, slice(start, min(start + step, n)), True)
+    edge = math.isqrt(_TILE_ELEMENTS)  # from here on there is one sample
+    if edge >= 8 * task.wanted:
+        yield from _blocks(task, samples, edge)
+        return
+    step = max(16, _TILE_ELEMENTS // n)
+    for start in range(0, n, step):
+        yield _strip(task, samples, slice(start, min(start + step, n)), True)
 
 
 def _strip(task: _Task, sample: slice, rows: slice | Tensor, first_time: bool) -> _Found:
