@@ -216,8 +216,11 @@ def _pair_dots(
     position = tl.where(present, position, nnz - 1)
     segment = segment_at(offsets_ptr, position, num_segments, steps)
     column = tl.load(columns_ptr + position)
-    left_ptr = a_ptr + ((sample * num_segments + segment) * heads + head) * width
-    right_ptr = b_ptr + ((sample * num_inputs + column) * heads + head) * width
+    # Scalars first: with them in every row's address, ptxas 12.8 spills one for sm_90.
+    a_ptr += (sample * num_segments * heads + head) * width
+    b_ptr += (sample * num_inputs * heads + head) * width
+    left_ptr = a_ptr + segment * heads * width
+    right_ptr = b_ptr + column * heads * width
     total = tl.zeros((POSITIONS, CHANNELS), tl.float32)
     for start in range(0, width, CHANNELS):
         channel = start + tl.arange(0, CHANNELS)
