@@ -26,7 +26,7 @@ def batched(
     function: Callable[..., Tensor | tuple[Tensor, ...]],
     /,
     *tensors: Tensor | None,
-    **settings: str,
+    **settings: str | Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Call a function of batched tensors; a single hypergraph becomes a batch of one."""
     first = tensors[0]

@@ -16,12 +16,13 @@ from hypergraph_kernels.cross_correlation import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
     cross_correlation_propagate,
+    cross_correlation_scores,
 )
 
 StreamedFunction = Literal["abs", "softmax"]
 SoftmaxAxis = Literal["edges", "nodes"]
 
-_BOTH = "both degrees"  # a key of what an operator keeps
+_BOTH, _SCORES = "both degrees", "scores"  # keys of what an operator keeps
 
 
 class Streamed(Incidence):
@@ -31,7 +32,8 @@ class Streamed(Incidence):
     Hypergraphs (https://arxiv.org/abs/2011.02904). ``"softmax"``: ``h_ve = exp(<p_v, q_e>) /
     sum over the axis``, as DHFusion's released code; the normaliser takes one more pass.
 
-    A product costs O(N M (d + C)) and recomputes H; products are differentiable twice.
+    A product costs O(N M (d + C)) and recomputes H; products are differentiable twice. The passes
+    of a convolution share up to 32 MiB of ``P Q^T``, a constant on top of that memory.
 
     Args:
         p: [N, d] or [B, N, d] vertex factors; float16 and bfloat16 are widened to float32.
@@ -101,14 +103,17 @@ class Streamed(Incidence):
         if z.dim() == 3 and self.batch_size is None:
             return super().hgnn_propagate(z)
         z = z.to(torch.promote_types(z.dtype, self.dtype))
-        node_degree, edge_degree = self.both_degrees(z.dtype)
+        scores = self._scores(z.dtype)
+        node_degree, edge_degree = self.both_degrees(z.dtype, scores)
         if self.hyperedge_weight is not None:
             node_degree = self.node_degree(z.dtype)
         root = inverse_power(node_degree, -0.5).unsqueeze(-1)
         scale = self.weight(z.dtype) * inverse_power(edge_degree, -1.0)
-        return self.there_and_back(z * root, scale)[0] * root
+        return self.there_and_back(z * root, scale, scores=scores)[0] * root
 
-    def both_degrees(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def both_degrees(
+        self, dtype: torch.dtype, scores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Row and column sums of H, without W, in one pass over the tiles."""
         kept = self._kept_degrees(dtype)
         if kept is not None:
@@ -119,35 +124,55 @@ class Streamed(Incidence):
             p,
             q,
             function=self._kernel,
+            scores=scores,
             implementation=self.implementation,
         )
         return by_row, by_column
 
     def keep_degrees(self, dtype: torch.dtype) -> None:
-        """Compute the degrees now, with their graph, for all who ask later.
+        """Compute the degrees now, with their graph, and the scores, for all who ask later.
 
         They are not kept when somebody asks, as that may be inside a checkpoint, whose second pass
         would find kept what its first one computed.
         """
-        self._keep((_BOTH, dtype), lambda: self.both_degrees(dtype), with_graph=True)
+        scores = self._keep((_SCORES, dtype), lambda: self._scores(dtype), with_graph=True)
+        self._keep((_BOTH, dtype), lambda: self.both_degrees(dtype, scores), with_graph=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Scores can be larger than all else, and are not recognised by what is loaded.
+        return vars(self) | {"_kept": {}}
 
     def with_implementation(self, implementation: Implementation) -> Self:
         """See ``Incidence.with_implementation``; degrees that were kept stay."""
         twin = super().with_implementation(implementation)
         for key, value in self._kept.items():
-            if isinstance(key, tuple) and key[0] == _BOTH:
+            if isinstance(key, tuple) and key[0] in (_BOTH, _SCORES):
                 twin._kept[key] = value
         return twin
 
     def _kept_degrees(self, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        kept = self._kept.get((_BOTH, dtype))
-        if kept is None or kept[0] != self._state(with_graph=True):
-            return None
-        degrees: tuple[Tensor, Tensor] = kept[1]
+        degrees: tuple[Tensor, Tensor] | None = self._still_kept((_BOTH, dtype))
         return degrees
 
+    def _still_kept(self, key: object) -> Any:
+        kept = self._kept.get(key)
+        return None if kept is None or kept[0] != self._state(with_graph=True) else kept[1]
+
+    def _scores(self, dtype: torch.dtype) -> Tensor | None:
+        """What may be kept of P Q^T, which a convolution and its backward make five times."""
+        if self.function == "softmax" and self._state(with_graph=True) is None:
+            return None  # the normaliser is not kept either: asking for it costs a pass of its own
+        p, q = self._factors(dtype)
+        p, q = (p, q) if p.dim() == 3 else (p.unsqueeze(0), q.unsqueeze(0))
+        return cross_correlation_scores(p, q, implementation=self.implementation)
+
     def there_and_back(
-        self, u: Tensor, scale: Tensor, extra: Tensor | None = None, coefficient: float | Tensor = 1
+        self,
+        u: Tensor,
+        scale: Tensor,
+        extra: Tensor | None = None,
+        coefficient: float | Tensor = 1,
+        scores: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``c H (scale E)`` and ``E = extra + c H^T u``, for a coefficient c of each sample.
 
@@ -156,19 +181,22 @@ class Streamed(Incidence):
             scale: [num_edges] or [B, num_edges].
             extra: the shape of E.
             coefficient: a number, or a tensor [] or [B].
+            scores: kept ones; None for those that the operator has kept, if any.
         """
         p, q = self._factors(u.dtype)
+        if scores is None:
+            scores = self._still_kept((_SCORES, u.dtype))
         if isinstance(coefficient, Tensor):
             coefficient = coefficient.to(u.dtype)
             coefficient = coefficient.view(-1, 1, 1) if coefficient.dim() else coefficient
         unscaled = isinstance(coefficient, (int, float)) and coefficient == 1
-        inside = self.function == "abs"  # c |x| = |c x|
+        inside = self.function == "abs" and scores is None  # c |x| = |c x|
         if not unscaled:
             p, u = (p * coefficient, u) if inside else (p, u * coefficient)
 
         def product(p: Tensor, q: Tensor, u: Tensor, scale: Tensor, extra: Tensor | None) -> Any:
             return cross_correlation_propagate(
-                p, q, u, scale, self._kernel, extra, implementation=self.implementation
+                p, q, u, scale, self._kernel, extra, scores, implementation=self.implementation
             )
 
         out, edges = batched(product, p, q, u, scale, extra)

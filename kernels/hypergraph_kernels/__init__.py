@@ -6,6 +6,7 @@
 - ``cross_correlation_matmul``: ``f(P Q^T) X`` without ever storing the N x M matrix
 - ``cross_correlation_degrees``: row and column sums of ``f(P Q^T)``, likewise
 - ``cross_correlation_propagate``: to the hyperedges and back through ``f(P Q^T)``, likewise
+- ``cross_correlation_scores``: a bounded part of P Q^T, for both of these to share
 - ``cross_correlation_logsumexp``: row-wise ``log sum exp(P Q^T)``, likewise
 - ``gather_reduce`` and ``gather_reduce_transposed``: the same products for a table of members
 - ``hgnn_propagate``: ``D_v^-1/2 H W D_e^-1 H^T D_v^-1/2 Z`` as one op whose backward is itself
@@ -19,6 +20,7 @@ from hypergraph_kernels.cross_correlation import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
     cross_correlation_propagate,
+    cross_correlation_scores,
 )
 from hypergraph_kernels.gather_reduce import (
     gather_reduce,
@@ -39,6 +41,7 @@ __all__ = [
     "cross_correlation_logsumexp",
     "cross_correlation_matmul",
     "cross_correlation_propagate",
+    "cross_correlation_scores",
     "gather_reduce",
     "gather_reduce_transposed",
     "hgnn_propagate",

@@ -17,6 +17,7 @@ from hypergraph_kernels.cross_correlation import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
     cross_correlation_propagate,
+    cross_correlation_scores,
 )
 from hypergraph_kernels.cross_correlation import op as ops
 
@@ -149,6 +150,69 @@ def test_there_and_back_is_two_products(
         _assert_close_by_scale(part, other, tolerance[dtype])
 
 
+@pytest.mark.parametrize("function", ["abs", "exp"])
+@pytest.mark.parametrize("size", SIZES + EMPTY)
+@pytest.mark.parametrize("entries", [0, 200, 10**6], ids=["none", "some", "all"])
+def test_kept_scores_change_nothing(
+    size: tuple[int, ...], function: str, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "_KEPT", 8 * entries)
+
+    def run(keep: bool) -> tuple[Tensor, ...]:
+        torch.manual_seed(5)
+        got = _with_grad(*_pair_inputs(size, F64, True))
+        p, q, u, scale, extra = got
+        scores = cross_correlation_scores(p, q) if keep else None
+        assert scores is None or scores.numel() == min(entries, size[0] * size[1] * size[2])
+        outs = (
+            *cross_correlation_degrees(p, q, function, scores),
+            *cross_correlation_propagate(p, q, u, scale, function, extra, scores),
+        )
+        first = torch.autograd.grad(sum(part.sin().sum() for part in outs), got, create_graph=True)
+        total = sum(grad.square().sum() for grad in first)
+        once = torch.autograd.grad(sum(part.cos().sum() for part in outs), got, retain_graph=True)
+        return *outs, *first, *once, *torch.autograd.grad(total, got)
+
+    for part, other in zip(run(True), run(False), strict=True):
+        _assert_close_by_scale(part, other, {"rtol": 1e-12, "atol": 1e-12})
+
+
+@pytest.mark.parametrize("entries", [0, 200, 10**6], ids=["none", "some", "all"])
+def test_kept_scores_are_used_where_there_are_any(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "_KEPT", 8 * entries)
+    p, q, u, scale = _with_grad(*_pair_inputs((2, 33, 33, 5, 7), F64, False))
+    scores = cross_correlation_scores(p, q)
+    assert scores is not None and not scores.requires_grad
+    before = scores.clone()
+    made: list[int] = []
+    monkeypatch.setattr(cpu.Scratch, "product", _counted(cpu.Scratch.product, made, p.shape[2]))
+    out = cross_correlation_propagate(p, q, u, scale, "abs", None, scores)[0]
+    sums = cross_correlation_degrees(p, q, "abs", scores)
+    torch.autograd.grad(sum(part.sin().sum() for part in (out, *sums)), (p, q, u, scale))
+    tiles = [cpu._area(tile) for tile in cpu.tiles(p, q)]
+    left = sum(1 for n in range(len(tiles)) if sum(tiles[: n + 1]) > entries)
+    assert len(made) == 6 * left  # degrees, there, back, and three passes of the backward
+    assert torch.equal(scores, before)
+
+
+def _counted(product: Callable[..., Tensor], made: list[int], rank: int) -> Callable[..., Tensor]:
+    def counting(self: Any, left: Tensor, right: Tensor, tile: cpu.Tile) -> Tensor:
+        if left.shape[2] == rank:
+            made.append(1)
+        return product(self, left, right, tile)
+
+    return counting
+
+
+def test_no_scores_for_code_that_takes_none() -> None:
+    p, q, _ = _inputs((1, 3, 4, 2, 1))
+    assert cross_correlation_scores(p, q, implementation="reference") is None
+    sums = cross_correlation_degrees(p, q, "abs", torch.ones(12), implementation="reference")
+    assert_close(sums, cross_correlation_degrees(p, q, "abs"))
+
+
 def test_there_and_back_of_one_output_or_constants() -> None:
     inputs = _pair_inputs((2, 17, 5, 3, 4), F64, True)
     for which in range(2):
@@ -236,21 +300,27 @@ def test_opcheck() -> None:
             args = (grad, p, q, x, function, needs_x, "cpu")
             torch.library.opcheck(ops._matmul_backward, args)
     torch.library.opcheck(ops._logsumexp, (p, q, "cpu"))
-    torch.library.opcheck(ops._degrees, (p, q, "abs", "cpu"))
+    kept = cross_correlation_scores(p, q)
+    torch.library.opcheck(ops._scores, (p.detach(), q.detach()))
+    for scores in (None, kept):
+        torch.library.opcheck(ops._degrees, (p, q, scores, "abs", "cpu"))
     inputs = _with_grad(*_pair_inputs((2, 11, 9, 3, 2), torch.float32, True))
-    torch.library.opcheck(ops._propagate, (*inputs, "abs", "cpu"))
-    torch.library.opcheck(ops._propagate, (*inputs[:4], None, "exp", "cpu"))
+    torch.library.opcheck(ops._propagate, (*inputs, None, "abs", "cpu"))
+    torch.library.opcheck(ops._propagate, (*inputs[:4], None, None, "exp", "cpu"))
+    kept = cross_correlation_scores(*inputs[:2])
+    torch.library.opcheck(ops._propagate, (*inputs, kept, "abs", "cpu"))
     constants = [tensor.detach() for tensor in inputs]
     log_sum, sums = torch.randn(2, 11), torch.randn(2, 9)
     torch.library.opcheck(
         ops._logsumexp_backward, (log_sum, p.detach(), q.detach(), log_sum, "cpu")
     )
     torch.library.opcheck(
-        ops._degrees_backward, (log_sum, sums, p.detach(), q.detach(), "abs", "cpu")
+        ops._degrees_backward, (log_sum, sums, p.detach(), q.detach(), None, "abs", "cpu")
     )
     for needs_factors in (False, True):
-        args = (grad, constants[4], *constants, "abs", needs_factors, "cpu")
-        torch.library.opcheck(ops._propagate_backward, args)
+        for scores in (None, kept):
+            args = (grad, constants[4], *constants, scores, "abs", needs_factors, "cpu")
+            torch.library.opcheck(ops._propagate_backward, args)
 
 
 def test_laws() -> None:
@@ -390,6 +460,11 @@ def test_compile_and_export_see_one_op() -> None:
             lambda p, q, x: cross_correlation_propagate(p, q, p, q[..., 0].double(), "abs"),
             TypeError,
             "`scale` must have the dtype of `p`",
+        ),
+        (
+            lambda p, q, x: cross_correlation_degrees(p, q, "abs", p),
+            ValueError,
+            r"`scores` must be what cross_correlation_scores\(p, q\) returns, \[8\] of",
         ),
         (
             lambda p, q, x: cross_correlation_logsumexp(p, q, implementation="fast"),

@@ -6,6 +6,7 @@ from hypergraph_kernels.cross_correlation.op import (
     cross_correlation_logsumexp,
     cross_correlation_matmul,
     cross_correlation_propagate,
+    cross_correlation_scores,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "cross_correlation_logsumexp",
     "cross_correlation_matmul",
     "cross_correlation_propagate",
+    "cross_correlation_scores",
 ]

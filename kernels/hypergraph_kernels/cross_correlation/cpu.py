@@ -10,6 +10,9 @@ from torch import Tensor
 # makes it and the one that uses it: 512 x 512 ran at the speed of a large matrix product, while
 # tiles of 256 full rows (4 MiB at M = 4096) lost 10 to 15 %.
 _TILE = 512
+# Bytes of scores that are kept where several products need them: all of 1024 x 1024 for a batch of
+# eight, half of 4096 x 4096. A constant, so that memory still grows as O(N + M).
+_KEPT = 32 << 20
 
 
 class Tile(NamedTuple):
@@ -88,31 +91,59 @@ def matmul_double_backward(
     return grad_grad.to(dtype), grad_p.to(dtype), grad_q.to(dtype), grad_x.to(dtype)
 
 
-def degrees(p: Tensor, q: Tensor, function: str) -> tuple[Tensor, Tensor]:
+def kept_size(p: Tensor, q: Tensor) -> int:
+    """How many entries of ``P Q^T`` are kept."""
+    itemsize = torch.promote_types(p.dtype, torch.float32).itemsize
+    return min(p.shape[0] * p.shape[1] * q.shape[1], _KEPT // itemsize)
+
+
+def scores(p: Tensor, q: Tensor) -> Tensor:
+    """``P Q^T`` for the first tiles, one after another, as many as are kept."""
+    size = kept_size(p, q)
+    p, q = _wide(p, q)
+    out = p.new_empty(size)
+    start = 0
+    for tile in tiles(p, q):
+        stop = start + _area(tile)
+        if stop > size:
+            break
+        part = out[start:stop].view(_shape(tile))
+        torch.bmm(p[tile.samples, tile.rows], q[tile.samples, tile.columns].mT, out=part)
+        start = stop
+    return out
+
+
+def degrees(
+    p: Tensor, q: Tensor, function: str, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Row sums and column sums of ``f(P Q^T)`` in one pass."""
     dtype = p.dtype
     p, q = _wide(p, q)
     by_row, by_column = p.new_zeros(p.shape[:2]), q.new_zeros(q.shape[:2])
-    scores = Scratch(p, q)
-    for tile in tiles(p, q):
+    for tile, score, room in scored_tiles(p, q, kept):
         samples, rows, columns = tile
-        value = apply_(function, scores.product(p, q, tile))
+        value = value_into(function, score, room)
         by_row[samples, rows] += value.sum(-1)
         by_column[samples, columns] += value.sum(-2)
     return by_row.to(dtype), by_column.to(dtype)
 
 
 def degrees_backward(
-    grad_row: Tensor, grad_column: Tensor, p: Tensor, q: Tensor, function: str
+    grad_row: Tensor,
+    grad_column: Tensor,
+    p: Tensor,
+    q: Tensor,
+    function: str,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``degrees`` to p and q in one pass."""
     dtype = p.dtype
     grad_row, grad_column, p, q = _wide(grad_row, grad_column, p, q)
     grad_p, grad_q = torch.zeros_like(p), torch.zeros_like(q)
-    scores, sums = Scratch(p, q), Scratch(p, q)
-    for tile in tiles(p, q):
+    sums = Scratch(p, q)
+    for tile, score, room in scored_tiles(p, q, kept):
         samples, rows, columns = tile
-        slope = slope_(function, scores.product(p, q, tile))
+        slope = slope_into(function, score, room)
         grad_scores = sums.outer_sum(grad_row, grad_column, tile).mul_(slope)
         grad_p[samples, rows].baddbmm_(grad_scores, q[samples, columns])
         grad_q[samples, columns].baddbmm_(grad_scores.mT, p[samples, rows])
@@ -120,7 +151,13 @@ def degrees_backward(
 
 
 def propagate(
-    p: Tensor, q: Tensor, u: Tensor, scale: Tensor, extra: Tensor | None, function: str
+    p: Tensor,
+    q: Tensor,
+    u: Tensor,
+    scale: Tensor,
+    extra: Tensor | None,
+    function: str,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``E = extra + f(P Q^T)^T U`` and ``f(P Q^T) (scale E)``."""
     dtype = u.dtype
@@ -130,13 +167,12 @@ def propagate(
     else:
         edges = extra.to(u.dtype, copy=True, memory_format=torch.contiguous_format)
     out = torch.zeros_like(u)
-    scores = Scratch(p, q)
-    for tile in tiles(p, q):
-        value = apply_(function, scores.product(p, q, tile))
+    for tile, score, room in scored_tiles(p, q, kept):
+        value = value_into(function, score, room)
         edges[tile.samples, tile.columns].baddbmm_(value.mT, u[tile.samples, tile.rows])
     scaled = scale.unsqueeze(-1) * edges
-    for tile in tiles(p, q):
-        value = apply_(function, scores.product(p, q, tile))
+    for tile, score, room in scored_tiles(p, q, kept):
+        value = value_into(function, score, room)
         out[tile.samples, tile.rows].baddbmm_(value, scaled[tile.samples, tile.columns])
     return out.to(dtype), edges.to(dtype)
 
@@ -151,38 +187,39 @@ def propagate_backward(
     edges: Tensor,
     function: str,
     needs_factors: bool,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``propagate`` to p and q (empty unless asked for), u, scale and extra.
 
-    The first pass finds the gradient of E. With it the gradient of the whole matrix is known, as
-    one product with both pairs of factors side by side; the second pass makes it tile by tile.
+    The first pass finds the gradient of E. With it the gradient of the whole matrix is known, as a
+    sum of two products; the second pass makes it tile by tile.
     """
     dtype = u.dtype
     grad, p, q, u, scale, edges = _wide(grad, p, q, u, scale, edges)
     onto_scaled = torch.zeros_like(edges)
-    scores = Scratch(p, q)
-    for tile in tiles(p, q):
-        value = apply_(function, scores.product(p, q, tile))
+    for tile, score, room in scored_tiles(p, q, kept):
+        value = value_into(function, score, room)
         onto_scaled[tile.samples, tile.columns].baddbmm_(value.mT, grad[tile.samples, tile.rows])
     grad_scale = (onto_scaled * edges).sum(-1)
     grad_extra = torch.addcmul(grad_edges.to(u.dtype), onto_scaled, scale.unsqueeze(-1))
     del onto_scaled
     grad_u = torch.zeros_like(u)
     if not needs_factors:
-        for tile in tiles(p, q):
-            value = apply_(function, scores.product(p, q, tile))
+        for tile, score, room in scored_tiles(p, q, kept):
+            value = value_into(function, score, room)
             grad_u[tile.samples, tile.rows].baddbmm_(value, grad_extra[tile.samples, tile.columns])
         grad_p, grad_q = p.new_empty(0), p.new_empty(0)
     else:
         grad_p, grad_q = torch.zeros_like(p), torch.zeros_like(q)
-        left = torch.cat([grad, u], -1)
-        right = torch.cat([scale.unsqueeze(-1) * edges, grad_extra], -1)
-        slopes = Scratch(p, q)
-        for tile in tiles(p, q):
+        scaled = scale.unsqueeze(-1) * edges
+        matrix = Scratch(p, q)
+        for tile, score, room in scored_tiles(p, q, kept, apart=True):
             samples, rows, columns = tile
-            slope = slopes.product(left, right, tile)
-            value, grad_scores = through_(function, scores.product(p, q, tile), slope)
+            value = value_into(function, score, room)
             grad_u[samples, rows].baddbmm_(value, grad_extra[samples, columns])
+            slope = value if function == "exp" else slope_into(function, score, room)
+            grad_scores = matrix.product(grad, scaled, tile)
+            grad_scores.baddbmm_(u[samples, rows], grad_extra[samples, columns].mT).mul_(slope)
             grad_p[samples, rows].baddbmm_(grad_scores, q[samples, columns])
             grad_q[samples, columns].baddbmm_(grad_scores.mT, p[samples, rows])
     return tuple(  # type: ignore[return-value]
@@ -234,6 +271,27 @@ def tiles(p: Tensor, q: Tensor) -> Iterator[Tile]:
                 )
 
 
+def scored_tiles(
+    p: Tensor, q: Tensor, kept: Tensor | None, apart: bool = False
+) -> Iterator[tuple[Tile, Tensor, Tensor]]:
+    """Every tile, its scores ``P Q^T``, and memory of their size to write into.
+
+    Scores are taken from what ``scores`` kept, as far as that goes. Where they are made again, the
+    memory is their own, unless it is to be ``apart``.
+    """
+    made = Scratch(p, q)
+    room = Scratch(p, q) if apart else made
+    start = 0
+    for tile in tiles(p, q):
+        stop = start + _area(tile)
+        if kept is not None and stop <= kept.shape[0]:
+            score = kept[start:stop].view(_shape(tile))
+        else:
+            score = made.product(p, q, tile)
+        yield tile, score, room.part(tile)
+        start = stop
+
+
 class Scratch:
     """Memory for one tile, used again for the next."""
 
@@ -245,18 +303,24 @@ class Scratch:
     def product(self, left: Tensor, right: Tensor, tile: Tile) -> Tensor:
         """``left right^T`` restricted to the tile."""
         samples, rows, columns = tile
-        shape = [part.stop - part.start for part in tile]
-        out = self._memory[: _area(tile)].view(shape)
+        out = self.part(tile)
         torch.bmm(left[samples, rows], right[samples, columns].mT, out=out)
         return out
 
     def outer_sum(self, left: Tensor, right: Tensor, tile: Tile) -> Tensor:
         """``left_i + right_j`` restricted to the tile."""
         samples, rows, columns = tile
-        shape = [part.stop - part.start for part in tile]
-        out = self._memory[: _area(tile)].view(shape)
+        out = self.part(tile)
         torch.add(left[samples, rows, None], right[samples, None, columns], out=out)
         return out
+
+    def part(self, tile: Tile) -> Tensor:
+        """The memory, in the shape of a tile."""
+        return self._memory[: _area(tile)].view(_shape(tile))
+
+
+def _shape(tile: Tile) -> list[int]:
+    return [part.stop - part.start for part in tile]
 
 
 def _area(tile: Tile) -> int:
@@ -281,15 +345,14 @@ def value_and_slope_(function: str, scores: Tensor) -> tuple[Tensor, Tensor]:
     return scores.abs_(), slope
 
 
-def slope_(function: str, scores: Tensor) -> Tensor:
-    """The derivative of ``f`` in place of its argument."""
-    return scores.sign_() if function == "abs" else scores.exp_()
+def value_into(function: str, scores: Tensor, out: Tensor) -> Tensor:
+    """``f`` of the scores."""
+    return torch.abs(scores, out=out) if function == "abs" else torch.exp(scores, out=out)
 
 
-def through_(function: str, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """``f`` and the gradient that comes through it, in place of the arguments."""
-    value, slope = value_and_slope_(function, scores)
-    return value, grad.mul_(slope)
+def slope_into(function: str, scores: Tensor, out: Tensor) -> Tensor:
+    """The derivative of ``f`` (that of ``abs`` at 0 is 0)."""
+    return torch.sign(scores, out=out) if function == "abs" else torch.exp(scores, out=out)
 
 
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -96,10 +96,50 @@ def cross_correlation_logsumexp(
     return out
 
 
+def cross_correlation_scores(
+    p: Tensor,  # [batch, N, d]
+    q: Tensor,  # [batch, M, d]
+    *,
+    implementation: Implementation = "auto",
+) -> Tensor | None:
+    """Part of ``P Q^T``, for several ops that would make it again otherwise.
+
+    As much as fits into a constant amount of memory (32 MiB). It is of use for nothing but the
+    argument ``scores`` of ``cross_correlation_degrees`` and ``cross_correlation_propagate`` of the
+    same p and q, where it changes no value and no gradient.
+
+    Args:
+        p: [batch, N, d] left factors.
+        q: [batch, M, d] right factors of the same dtype.
+        implementation: that of the ops.
+
+    Returns:
+        Entries in an order of our own, without gradient; None where the ops would not use them.
+
+    Raises:
+        ValueError, TypeError: a shape, dtype or the implementation does not fit.
+
+    Example:
+        >>> import torch
+        >>> from hypergraph_kernels import cross_correlation_degrees, cross_correlation_scores
+        >>> p, q = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[[3.0], [1.0]]])
+        >>> scores = cross_correlation_scores(p, q)
+        >>> cross_correlation_degrees(p, q, "abs", scores)
+        (tensor([[4., 8.]]), tensor([[9., 3.]]))
+    """
+    _check_factors(p, q)
+    _check_dtypes(p, q=q)
+    if choose("cross_correlation_scores", implementation, p) != "cpu":
+        return None
+    scores: Tensor = _scores(p.detach(), q.detach())
+    return scores
+
+
 def cross_correlation_degrees(
     p: Tensor,  # [batch, N, d]
     q: Tensor,  # [batch, M, d]
     function: Elementwise,
+    scores: Tensor | None = None,
     *,
     implementation: Implementation = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -109,6 +149,7 @@ def cross_correlation_degrees(
         p: [batch, N, d] left factors.
         q: [batch, M, d] right factors of the same dtype.
         function: ``"abs"`` or ``"exp"``.
+        scores: what ``cross_correlation_scores`` kept of the same factors; None for nothing.
         implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
 
     Returns:
@@ -130,7 +171,8 @@ def cross_correlation_degrees(
     chosen = choose("cross_correlation_degrees", implementation, p)
     if chosen == "reference":
         return reference.degrees(p, q, function)
-    by_row, by_column = _degrees(p, q, function, chosen)
+    kept = _checked_scores(scores, p, q) if chosen == "cpu" else None
+    by_row, by_column = _degrees(p, q, kept, function, chosen)
     return by_row, by_column
 
 
@@ -141,6 +183,7 @@ def cross_correlation_propagate(
     scale: Tensor,  # [batch, M]
     function: Elementwise,
     extra: Tensor | None = None,  # [batch, M, channels]
+    scores: Tensor | None = None,
     *,
     implementation: Implementation = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -160,6 +203,7 @@ def cross_correlation_propagate(
         scale: [batch, M] factors of the hyperedges, W D_e^-1 in a convolution.
         function: ``"abs"`` or ``"exp"``.
         extra: [batch, M, channels], added to E; None for zeros.
+        scores: what ``cross_correlation_scores`` kept of the same factors; None for nothing.
         implementation: which code runs; ``"auto"`` chooses, ``"reference"`` stores the matrix.
 
     Returns:
@@ -198,7 +242,8 @@ def cross_correlation_propagate(
     chosen = choose("cross_correlation_propagate", implementation, p)
     if chosen == "reference":
         return reference.propagate(p, q, u, scale, extra, function)
-    out, edges = _propagate(p, q, u, scale, extra, function, chosen)
+    kept = _checked_scores(scores, p, q) if chosen == "cpu" else None
+    out, edges = _propagate(p, q, u, scale, extra, kept, function, chosen)
     return out, edges
 
 
@@ -209,6 +254,23 @@ def _code(implementation: str) -> ModuleType:
 
         return triton_kernels
     return cpu
+
+
+def _if_kept(kept: Tensor | None) -> tuple[Tensor, ...]:
+    """An argument that only the cpu code takes."""
+    return () if kept is None else (kept,)
+
+
+def _checked_scores(scores: Tensor | None, p: Tensor, q: Tensor) -> Tensor | None:
+    if scores is None:
+        return None
+    size, dtype = cpu.kept_size(p, q), torch.promote_types(p.dtype, torch.float32)
+    if scores.shape != (size,) or scores.dtype != dtype:
+        raise ValueError(
+            f"`scores` must be what cross_correlation_scores(p, q) returns, [{size}] of {dtype}, "
+            f"got {list(scores.shape)} of {scores.dtype}"
+        )
+    return scores.detach()
 
 
 def _check_function(function: str) -> None:
@@ -395,7 +457,7 @@ def _differentiate_logsumexp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
         return *_logsumexp_backward(grad, p, q, log_sum, ctx.implementation), None
     # For a second derivative: the same sums as two products with exp(P Q^T - log_sum), which can
     # be differentiated; they form every tile once more than the fused pass does.
-    one = torch.ones_like(q[..., :1])
+    one = q.new_ones(*q.shape[:2], 1)
     rows = torch.cat([p, -log_sum.unsqueeze(-1)], -1)
     columns = torch.cat([q, one], -1)
     weight = grad.unsqueeze(-1)
@@ -407,17 +469,36 @@ def _differentiate_logsumexp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
 _logsumexp.register_autograd(_differentiate_logsumexp, setup_context=_save_logsumexp)
 
 
+# ---- what is kept of P Q^T
+
+
+@torch.library.custom_op("hypergraph_kernels::cross_correlation_scores", mutates_args=())
+def _scores(p: Tensor, q: Tensor) -> Tensor:
+    with torch.autocast(p.device.type, enabled=False):
+        return cpu.scores(p, q)
+
+
+@_scores.register_fake
+def _(p: Tensor, q: Tensor) -> Tensor:
+    dtype = torch.promote_types(p.dtype, torch.float32)
+    return p.new_empty(cpu.kept_size(p, q), dtype=dtype)
+
+
 # ---- row and column sums of f(P Q^T)
 
 
 @torch.library.custom_op("hypergraph_kernels::cross_correlation_degrees", mutates_args=())
-def _degrees(p: Tensor, q: Tensor, function: str, implementation: str) -> tuple[Tensor, Tensor]:
+def _degrees(
+    p: Tensor, q: Tensor, kept: Tensor | None, function: str, implementation: str
+) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return _code(implementation).degrees(p, q, function)
+        return _code(implementation).degrees(p, q, function, *_if_kept(kept))
 
 
 @_degrees.register_fake
-def _(p: Tensor, q: Tensor, function: str, implementation: str) -> tuple[Tensor, Tensor]:
+def _(
+    p: Tensor, q: Tensor, kept: Tensor | None, function: str, implementation: str
+) -> tuple[Tensor, Tensor]:
     return p.new_empty(p.shape[:2]), q.new_empty(q.shape[:2])
 
 
@@ -427,11 +508,14 @@ def _degrees_backward(
     grad_column: Tensor,
     p: Tensor,
     q: Tensor,
+    kept: Tensor | None,
     function: str,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return _code(implementation).degrees_backward(grad_row, grad_column, p, q, function)
+        return _code(implementation).degrees_backward(
+            grad_row, grad_column, p, q, function, *_if_kept(kept)
+        )
 
 
 @_degrees_backward.register_fake
@@ -440,6 +524,7 @@ def _(
     grad_column: Tensor,
     p: Tensor,
     q: Tensor,
+    kept: Tensor | None,
     function: str,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
@@ -447,28 +532,28 @@ def _(
 
 
 def _save_degrees(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    p, q, ctx.function, ctx.implementation = inputs
-    ctx.save_for_backward(p, q)
+    p, q, kept, ctx.function, ctx.implementation = inputs
+    ctx.save_for_backward(p, q, kept)
 
 
 def _differentiate_degrees(
     ctx: Any, grad_row: Tensor | None, grad_column: Tensor | None
 ) -> tuple[Any, ...]:
-    p, q = ctx.saved_tensors
+    p, q, kept = ctx.saved_tensors
     grad_row = p.new_zeros(p.shape[:2]) if grad_row is None else grad_row
     grad_column = q.new_zeros(q.shape[:2]) if grad_column is None else grad_column
     settings = (ctx.function, ctx.implementation)
     if not torch.is_grad_enabled():
-        return *_degrees_backward(grad_row, grad_column, p, q, *settings), None, None
+        return *_degrees_backward(grad_row, grad_column, p, q, kept, *settings), None, None, None
     # For a second derivative: the sums as products with a column of ones.
     grad_p, grad_q = _factor_gradients(
-        [(grad_row.unsqueeze(-1), torch.ones_like(q[..., :1]))],
-        [(grad_column.unsqueeze(-1), torch.ones_like(p[..., :1]))],
+        [(grad_row.unsqueeze(-1), q.new_ones(*q.shape[:2], 1))],
+        [(grad_column.unsqueeze(-1), p.new_ones(*p.shape[:2], 1))],
         p,
         q,
         settings,
     )
-    return grad_p, grad_q, None, None
+    return grad_p, grad_q, None, None, None
 
 
 _degrees.register_autograd(_differentiate_degrees, setup_context=_save_degrees)
@@ -484,11 +569,12 @@ def _propagate(
     u: Tensor,
     scale: Tensor,
     extra: Tensor | None,
+    kept: Tensor | None,
     function: str,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
-        return _code(implementation).propagate(p, q, u, scale, extra, function)
+        return _code(implementation).propagate(p, q, u, scale, extra, function, *_if_kept(kept))
 
 
 @_propagate.register_fake
@@ -498,6 +584,7 @@ def _(
     u: Tensor,
     scale: Tensor,
     extra: Tensor | None,
+    kept: Tensor | None,
     function: str,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
@@ -515,13 +602,14 @@ def _propagate_backward(
     u: Tensor,
     scale: Tensor,
     edges: Tensor,
+    kept: Tensor | None,
     function: str,
     needs_factors: bool,
     implementation: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(p.device.type, enabled=False):
         return _code(implementation).propagate_backward(
-            grad, grad_edges, p, q, u, scale, edges, function, needs_factors
+            grad, grad_edges, p, q, u, scale, edges, function, needs_factors, *_if_kept(kept)
         )
 
 
@@ -534,6 +622,7 @@ def _(
     u: Tensor,
     scale: Tensor,
     edges: Tensor,
+    kept: Tensor | None,
     function: str,
     needs_factors: bool,
     implementation: str,
@@ -544,26 +633,36 @@ def _(
 
 
 def _save_propagate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    p, q, u, scale, extra, ctx.function, ctx.implementation = inputs
+    p, q, u, scale, extra, kept, ctx.function, ctx.implementation = inputs
     ctx.has_extra = extra is not None
-    ctx.save_for_backward(p, q, u, scale, output[1])
+    ctx.save_for_backward(p, q, u, scale, output[1], kept)
 
 
 def _differentiate_propagate(
     ctx: Any, grad: Tensor | None, grad_edges: Tensor | None
 ) -> tuple[Any, ...]:
-    p, q, u, scale, edges = ctx.saved_tensors
+    p, q, u, scale, edges, kept = ctx.saved_tensors
     needs_factors = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
     grad = torch.zeros_like(u) if grad is None else grad
     grad_edges = torch.zeros_like(edges) if grad_edges is None else grad_edges
     settings = (ctx.function, ctx.implementation)
     if not torch.is_grad_enabled():
         grad_p, grad_q, grad_u, grad_scale, grad_extra = _propagate_backward(
-            grad, grad_edges, p, q, u, scale, edges, ctx.function, needs_factors, ctx.implementation
+            grad,
+            grad_edges,
+            p,
+            q,
+            u,
+            scale,
+            edges,
+            kept,
+            ctx.function,
+            needs_factors,
+            ctx.implementation,
         )
         factors = (grad_p, grad_q) if needs_factors else (None, None)
         onto_extra = grad_extra if ctx.has_extra else None
-        return *factors, grad_u, grad_scale, onto_extra, None, None
+        return *factors, grad_u, grad_scale, onto_extra, None, None, None
     # For a second derivative: the same formula from products that can be differentiated.
     onto_scaled = _matmul(q, p, grad, *settings)
     grad_extra = grad_edges + onto_scaled * scale.unsqueeze(-1)
@@ -572,7 +671,7 @@ def _differentiate_propagate(
     scaled = scale.unsqueeze(-1) * edges
     grad_p, grad_q = _factor_gradients([(grad, scaled), (u, grad_extra)], [], p, q, settings)
     onto_extra = grad_extra if ctx.has_extra else None
-    return grad_p, grad_q, grad_u, grad_scale, onto_extra, None, None
+    return grad_p, grad_q, grad_u, grad_scale, onto_extra, None, None, None
 
 
 def _factor_gradients(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -103,12 +104,23 @@ def test_in_a_checkpoint(kind: str) -> None:
 
 
 def test_the_matrix_is_passed_over_three_times_and_four_back() -> None:
-    """Degrees, to hyperedges, to vertices; degrees are shared by the fusion and the layer."""
+    """Degrees, to hyperedges, to vertices; scores and degrees are made once for all of them."""
     p, q, _, _, z = _inputs(None)
     with torch.profiler.profile() as run:
         h = fuse([_table(p), Streamed(p * 1.5, q * 0.5)], "sum")
         hgnn_propagate(z, h).sin().sum().backward()
     names = [event.name for event in run.events() if "::cross_correlation" in event.name]
-    ops = ["cross_correlation_degrees", "cross_correlation_propagate"]
+    ops = ["cross_correlation_scores"]
+    ops += ["cross_correlation_degrees", "cross_correlation_propagate"]
     ops += ["cross_correlation_propagate_backward", "cross_correlation_degrees_backward"]
     assert names == [f"hypergraph_kernels::{name}" for name in ops]
+
+
+def test_scores_are_not_pickled() -> None:
+    p, z = torch.randn(100, 4), torch.randn(100, 3)
+    h = Streamed(p, p * 0.5)
+    h.keep_degrees(torch.float32)
+    expected = hgnn_propagate(z, h)
+    written = pickle.dumps(h)
+    assert len(written) < 100 * 100
+    assert_close(hgnn_propagate(z, pickle.loads(written)), expected)

@@ -84,6 +84,7 @@ def test_no_tensor_is_as_large_as_vertices_squared(monkeypatch: pytest.MonkeyPat
     """In forward and backward of the dual hypergraph, whatever PyTorch allocates."""
     monkeypatch.setattr(cpu, "_TILE_ELEMENTS", 20_000)
     monkeypatch.setattr(streamed, "_TILE", 140)
+    monkeypatch.setattr(streamed, "_KEPT", 4 * 80_000)  # a constant, too: small beside N x N here
     size = 1000
     fusion = Fusion([KNN(5, weighting="rbf"), CrossCorrelation(6, rank=4, omega="tied")])
     layer, x = DynamicHGConv(6, 4, construction=fusion), torch.randn(size, 6, requires_grad=True)
