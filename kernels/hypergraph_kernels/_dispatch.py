@@ -45,7 +45,7 @@ def choose(
         raise ValueError(f"`implementation` must be one of {names}, got {implementation!r}")
     if implementation == "reference":
         return implementation
-    if _is_transformed():
+    if is_transformed():
         if implementation == "auto":
             return "reference"
         raise ValueError(
@@ -66,7 +66,7 @@ def choose(
     return implementation
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Tell whether tensors carry more than values and the tape of ``backward``."""
     if torch.compiler.is_compiling():
         return False

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergraph_kernels._dispatch import Implementation, has_compiled
+from hypergraph_kernels._dispatch import Implementation, has_compiled, is_transformed
 
 _RADIX_FROM = 1 << 15  # torch.sort of this many integers, and more, is a radix sort on a CPU
 _PADDED_FROM = 1 << 12
@@ -90,7 +90,9 @@ def segments_from(
     if eager and _ascending(rows):
         check_range("rows", rows[[0, -1]] if rows.numel() else rows, num_rows)
         return Segments(columns, _offsets(rows, num_rows), None)
-    if eager and implementation in ("auto", "compiled") and has_compiled():
+    # Indices that come out of a transform of torch.func have no address to hand over.
+    addressable = eager and not is_transformed()
+    if addressable and implementation in ("auto", "compiled") and has_compiled():
         from hypergraph_kernels.compiled import sort_pairs
 
         return Segments(*sort_pairs(rows.contiguous(), columns.contiguous(), num_rows))

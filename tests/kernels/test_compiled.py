@@ -253,6 +253,17 @@ class TestSortPairs:
         with pytest.raises(TypeError, match="contiguous torch.int64"):
             compiled.sort_pairs(rows[::2], rows[:2], 1)
 
+    def test_segments_inside_a_transform(self, library):
+        columns = torch.arange(4)
+
+        def total(x):
+            rows = (x > 0).long() * torch.tensor([3, 2, 1, 0])  # a tensor without an address
+            segments = segments_from(rows, columns, 4)
+            return (x[segments.columns] * torch.arange(1.0, 5.0)).sum()
+
+        gradient = torch.func.grad(total)(torch.ones(4))
+        assert gradient.tolist() == [4.0, 3.0, 2.0, 1.0]
+
 
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory):
