@@ -67,6 +67,7 @@ def test_checkpoint_of_another_network_or_schedule_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="steps=20, got steps=30"):
         net, step, config = make(tmp_path, steps=30)
         train(net, step, config, tmp_path, progress=False)
+    _, step, config = make(tmp_path)
     with pytest.raises(CheckpointError, match="another network"):
         train(nn.Linear(2, 2), step, config, tmp_path, progress=False)
 
