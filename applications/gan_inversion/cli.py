@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     _inversion_options(demo)
 
     commands.add_parser("directions", help="list the edits there are")
+    evaluate = commands.add_parser(
+        "evaluate", help="compare two folders of images: PSNR, SSIM, ID, FID ...", add_help=False
+    )
+    evaluate.add_argument("arguments", nargs=argparse.REMAINDER)
     train = commands.add_parser("train", help="make the shipped weights again", add_help=False)
     train.add_argument("network", choices=sorted(TRAINERS))
     train.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -205,6 +209,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "train":
             module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
             module.main(args.arguments)
+        elif args.command == "evaluate":
+            importlib.import_module(".metrics.command", __package__).main(args.arguments)
         elif args.command == "edit":
             _run_edit(args)
         elif args.command == "invert":

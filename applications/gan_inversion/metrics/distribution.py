@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -142,13 +141,18 @@ def _factor(covariance: Tensor, name: str) -> Tensor:
     return vectors[:, keep] * values[keep].sqrt()
 
 
-def _trace_of_root(a: Tensor, b: Tensor) -> Tensor:
+def _trace_of_root(a: Tensor, b: Tensor, quick: bool = False) -> Tensor:
     if a.shape[1] == 0 or b.shape[1] == 0:
         return a.new_zeros(())
-    return torch.linalg.svdvals(a.T @ b).sum()
+    product = a.T @ b
+    if quick:
+        # A third of the time; small singular values keep half of their digits.
+        small = product if product.shape[0] <= product.shape[1] else product.T
+        return torch.linalg.eigvalsh(small @ small.T).clamp_min(0).sqrt().sum()
+    return torch.linalg.svdvals(product).sum()
 
 
-def _frechet_of_features(x: Tensor, y: Tensor) -> float:
+def _frechet_of_features(x: Tensor, y: Tensor, quick: bool = False) -> float:
     """The same from the features: the covariances are never formed, so no digits are lost."""
     mean_x, mean_y = x.mean(0), y.mean(0)
     factors, spread = [], x.new_zeros(())
@@ -158,7 +162,7 @@ def _frechet_of_features(x: Tensor, y: Tensor) -> float:
         if centred.shape[0] > centred.shape[1]:
             centred = torch.linalg.qr(centred, mode="r").R
         factors.append(centred.T)
-    return _total(mean_x, mean_y, spread, _trace_of_root(factors[0], factors[1]))
+    return _total(mean_x, mean_y, spread, _trace_of_root(factors[0], factors[1], quick))
 
 
 def frechet_score(
@@ -166,7 +170,7 @@ def frechet_score(
     fake: Tensor,  # [m, d]
     protocol: str = "Frechet distance of the features given",
     *,
-    resamples: int = 50,
+    resamples: int = 20,
     seed: int = 0,
 ) -> Score:
     """Frechet distance of two sets of features, with an interval.
@@ -177,8 +181,9 @@ def frechet_score(
         real: ``[n, d]``, n >= 2.
         fake: ``[m, d]``, m >= 2.
         protocol: how the features were made.
-        resamples: random halves behind the interval, each the cost of the distance itself; 0 for
-            no interval. Fewer than 8 images get none either.
+        resamples: random halves behind the interval, each of half the distance's own cost (4 s
+            on one core for 3000 images and 1280 features); 0 for no interval. Fewer than 8
+            images get none either.
         seed: of the halves.
 
     Raises:
@@ -200,7 +205,7 @@ def frechet_score(
             half_samples(len(y), resamples, seed + 1),
             strict=True,
         )
-        replicates = [_frechet_of_features(x[i], y[j]) for i, j in halves]
+        replicates = [_frechet_of_features(x[i], y[j], quick=True) for i, j in halves]
     return half_sample_score(
         value, protocol, n, torch.tensor(replicates, dtype=torch.float64), seed=seed
     )
@@ -235,7 +240,7 @@ def kernel_distance(
     """
     x, y = _checked(x, "x"), _checked(y, "y")
     _same_width(x, y)
-    return cast(float, _kernel_statistic(x, y, torch.ones(len(x), 1), torch.ones(len(y), 1)).item())
+    return _kernel_statistic(x, y, torch.ones(len(x), 1), torch.ones(len(y), 1)).item()
 
 
 def _kernel_statistic(x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -282,8 +287,9 @@ def kernel_score(
         protocol: how the features were made.
         subset_size: images of each set per block.
         subsets: blocks, each drawn without replacement.
-        resamples: random halves of the images behind the interval, of the estimate on all
-            images; 0 for none. Fewer than 8 images get none either.
+        resamples: random halves of the images behind the interval, which is too wide (up to 1.8
+            times) where the distance is near 0. It takes a pass over all n x m pairs: seconds
+            for 3000 images, half an hour for 50,000; 0 for none. Fewer than 8 images get none.
         seed: of blocks and halves.
 
     Raises:
@@ -302,25 +308,30 @@ def kernel_score(
             f"{subsets}"
         )
     n = min(len(x), len(y))
+    resamples = resamples if n >= 8 else 0
+    rng = torch.Generator().manual_seed(seed)
     if n <= subset_size:
-        value = kernel_distance(x, y)
-        blocks = "all images as one block"
+        blocks, subsets = "all images as one block", 1
+        chosen = [(torch.arange(len(x)), torch.arange(len(y)))]
     else:
-        rng = torch.Generator().manual_seed(seed)
-        total = 0.0
-        for _ in range(subsets):
-            i = torch.randperm(len(x), generator=rng)[:subset_size]
-            j = torch.randperm(len(y), generator=rng)[:subset_size]
-            total += kernel_distance(x[i], y[j])
-        value = total / subsets
         blocks = f"mean of {subsets} blocks of {subset_size}, seed {seed}"
-    replicates = torch.zeros(0)
-    if n >= 8 and resamples > 0:
-        u = _columns(len(x), half_samples(len(x), resamples, seed))
-        v = _columns(len(y), half_samples(len(y), resamples, seed + 1))
-        replicates = _kernel_statistic(x, y, u, v)
-    kernel = "unbiased, kernel (x.y/d + 1)^3"
-    return half_sample_score(value, f"{protocol}; {kernel}, {blocks}", n, replicates, seed=seed)
+        chosen = [
+            (
+                torch.randperm(len(x), generator=rng)[:subset_size],
+                torch.randperm(len(y), generator=rng)[:subset_size],
+            )
+            for _ in range(subsets)
+        ]
+    protocol = f"{protocol}; unbiased, kernel (x.y/d + 1)^3, {blocks}"
+    if resamples == 0:
+        values = [kernel_distance(x[i], y[j]) for i, j in chosen]
+        return Score(sum(values) / subsets, protocol, n)
+    # One pass over the kernel matrices serves the blocks and the halves.
+    u = _columns(len(x), [i for i, _ in chosen] + half_samples(len(x), resamples, seed))
+    v = _columns(len(y), [j for _, j in chosen] + half_samples(len(y), resamples, seed + 1))
+    found = _kernel_statistic(x, y, u, v)
+    value = found[:subsets].mean().item()
+    return half_sample_score(value, protocol, n, found[subsets:], seed=seed)
 
 
 def _columns(n: int, subsets: list[Tensor]) -> Tensor:

@@ -27,6 +27,7 @@ class FeatureNetwork:
         protocol: network, weights and resizing.
         prepare: one image ``[1, 3, H, W]`` in [-1, 1] to the input of fixed size.
         embed: prepared images ``[B, 3, S, S]`` to features ``[B, d]``.
+        is_official: the file is FID's own Inception, by its hash.
 
     Example:
         >>> net = FeatureNetwork("FD-mean", "KD-mean", "mean colour", lambda x: x,
@@ -40,6 +41,7 @@ class FeatureNetwork:
     protocol: str
     prepare: Callable[[Tensor], Tensor]
     embed: Callable[[Tensor], Tensor]
+    is_official: bool = False
 
 
 def extract_features(
@@ -148,7 +150,8 @@ def inception_features(
     net = load_inception(path)
     digest = file_sha256(path)
     prefix = "clean-" if resize == "clean" else ""
-    if digest.startswith(OFFICIAL_SHA256):
+    official = digest.startswith(OFFICIAL_SHA256)
+    if official:
         names, weights = (f"{prefix}FID", f"{prefix}KID"), "pt_inception-2015-12-05"
     else:
         names = (f"{prefix}FD-Inception", f"{prefix}KD-Inception")
@@ -159,6 +162,7 @@ def inception_features(
         f"Inception ({weights}), 2048 pooled features, {SIDE} px by {how}",
         (lambda x: resize_clean(x, SIDE)) if resize == "clean" else _bilinear,
         net,
+        official,
     )
 
 

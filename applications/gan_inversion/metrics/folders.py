@@ -30,8 +30,9 @@ from .psnr import capped, psnr_protocol, psnr_values
 from .score import Score, mean_score
 from .ssim import ssim_protocol, ssim_values
 
-METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "id", "fd", "kd")
+METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "id", "fd", "kd", "fid", "kid")
 DEFAULT_METRICS = ("psnr", "ssim", "id", "fd", "kd")
+_SETS = ("fd", "kd", "fid", "kid")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
@@ -175,13 +176,14 @@ def compare_folders(
     Images are paired by their path inside the folder without the suffix (``a/1.png`` with
     ``a/1.jpg``). Unpaired ones take part in the comparison of the sets only. Files that cannot
     be read, pairs of unequal size and pairs without a face are left out *and named* in the
-    report. Everything is deterministic.
+    report. Pictures are read upright and in sRGB. Everything is deterministic.
 
     Args:
         real: folder of originals; searched with its sub-folders, hidden files skipped.
         fake: folder of results.
         metrics: of :data:`METRICS`: ``"psnr"``, ``"ssim"``, ``"ms-ssim"`` and ``"lpips"`` compare
-            pixels of pairs; ``"id"`` faces of pairs; ``"fd"`` and ``"kd"`` features of the sets.
+            pixels of pairs; ``"id"`` faces of pairs; ``"fd"`` and ``"kd"`` features of the sets,
+            and ``"fid"`` and ``"kid"`` the same, refused unless the official Inception made them.
         out: JSON file for the report, written at once at the end; its folder must exist.
         ssim_variant: see :func:`gan_inversion.metrics.ssim_values`.
         resize: make every image a square of this side first, by antialiased bicubic and rounded
@@ -213,7 +215,7 @@ def compare_folders(
     unreadable: dict[str, str] = {}
     first, second = _Folder(real, "real", unreadable), _Folder(fake, "fake", unreadable)
     names = [name for name in first.files if name in second.files]
-    by_pair = [m for m in chosen if m not in ("fd", "kd")]
+    by_pair = [m for m in chosen if m not in _SETS]
     if by_pair and not names:
         raise ValueError(
             f"no file of {first.path} has a partner of the same name in {second.path}, and "
@@ -222,6 +224,13 @@ def compare_folders(
     features = feature_network
     if features is None and len(by_pair) < len(chosen):
         features = efficientnet_features()
+    for m in chosen:
+        if features is not None and m in ("fid", "kid") and not features.is_official:
+            raise ValueError(
+                f"`metrics`: {m!r} is made with the official Inception only; pass "
+                f"feature_network=inception_features(FILE), or ask for {m[0] + 'd'!r}, which here "
+                f"gives {features.frechet_name}"
+            )
     faces = identity_network or dlib_identity()
 
     def load(folder: _Folder, name: str) -> Tensor | None:
@@ -271,13 +280,11 @@ def compare_folders(
             with tqdm(total=len(folder.files), desc=what, disable=not progress) as bar:
                 found = _readable(folder, load)
                 sets.append(
-                    extract_features(
-                        found, features, batch_size=batch_size, progress=lambda k: _move(bar, k)
-                    )
+                    extract_features(found, features, batch_size=batch_size, progress=bar.update)
                 )
     scale = "" if resize is None else f", images at {resize} px (antialiased bicubic, 8 bits)"
     scores: dict[str, Score] = {}
-    for m in chosen:
+    for m in tqdm(chosen, desc="scores", disable=not progress):
         if m == "id":
             score = identity_score(values[m], faces, seed=seed)
             scores["id"] = score.with_protocol(score.protocol + scale)
@@ -285,8 +292,9 @@ def compare_folders(
             each = torch.tensor(values[m], dtype=torch.float64)
             scores[m] = mean_score(each, pixel[m][1] + scale, seed=seed)
         elif features is not None:
-            name = features.frechet_name if m == "fd" else features.kernel_name
-            compute = frechet_score if m == "fd" else kernel_score
+            frechet = m in ("fd", "fid")
+            name = features.frechet_name if frechet else features.kernel_name
+            compute = frechet_score if frechet else kernel_score
             protocol = (
                 f"{name}: {features.protocol}{scale}, {len(sets[0])} and {len(sets[1])} images"
             )
@@ -335,10 +343,6 @@ def _readable(folder: _Folder, load: Callable[[_Folder, str], Tensor | None]) ->
         image = load(folder, name)
         if image is not None:
             yield _signed(image)
-
-
-def _move(bar: Any, count: int) -> None:
-    bar.update(count)
 
 
 def _size(x: Tensor) -> str:
