@@ -19,7 +19,8 @@ hyperstyle ``hypernet.*``, ``decoder.*``                  generator, one part; i
 **Parts** are the networks of one method (HFGI's ``residue`` and ``grid_align``, SDIC's ``SAF`` and
 ``DIP``, HyperStyle's ``hypernet``) and anything else that was saved along, such as SDIC's loss
 networks. They are handed over under their prefix with their own names, untouched, and belong to
-whoever implements the method.
+whoever implements the method. (Of a hypernetwork every name and shape is compared all the same:
+:mod:`~gan_inversion.checkpoints.hypernet_names`.)
 
 **Prefixes.** A prefix is cut with its dot. The released ``get_keys`` compares without the dot, so
 that a name such as ``encoder_ema.x`` would be taken for ``encoder.``; here it is its own part.
@@ -46,6 +47,7 @@ from ..encoders import ArcFace, Encoder, Encoder4Editing, GradualStyleEncoder, L
 from ..encoders.ir_se import STAGE_CHANNELS
 from ..errors import CheckpointError
 from .encoder_names import count_indices, shape_of, tensors, to_ours, to_theirs, trunk_config
+from .hypernet_names import hypernet_layout
 from .limits import shown
 
 AMBIGUOUS = "psp-or-e4e"
@@ -240,6 +242,8 @@ def inversion_to_ours(
         state["latent_avg"] = _mean_rows(stored if starts else None, config)
     elif layout != "hyperstyle":
         raise CheckpointError(f"it holds no encoder: nothing begins with {prefix}.")
+    if layout == "hyperstyle":
+        hypernet_layout(parts["hypernet"])  # whole, or refused
     beside = tree if isinstance(tree, Mapping) and "state_dict" in tree else {}
     return InversionCheckpoint(
         layout=layout,
@@ -279,7 +283,7 @@ def _common_row(latent_avg: Tensor | None) -> Tensor | None:
     if latent_avg is None:
         return None
     rows = latent_avg.detach().reshape(-1, latent_avg.shape[-1])
-    return rows[0].float() if bool((rows == rows[0]).all()) else None
+    return rows[0].float().clone() if bool((rows == rows[0]).all()) else None
 
 
 def _which_encoder(
@@ -334,7 +338,8 @@ def _mean_rows(latent_avg: Tensor | None, config: Mapping[str, Any]) -> Tensor:
             f"`latent_avg` must have shape {list(shape)} or [{shape[1]}], "
             f"got {list(latent_avg.shape)}"
         )
-    return latent_avg.detach().float().expand(shape).contiguous()
+    # A copy: the one small tensor that users replace or change in place.
+    return latent_avg.detach().float().expand(shape).clone(memory_format=torch.contiguous_format)
 
 
 def _resolution(decoder: Mapping[str, Tensor], options: Mapping[str, Any]) -> int | None:
