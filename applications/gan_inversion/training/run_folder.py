@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -174,23 +174,33 @@ class RunFolder:
         Raises:
             CheckpointError: it could not be written.
         """
-        self._log_call(lambda: self.log.write((json.dumps(record) + "\n").encode()))
+        with self._disk_errors():
+            self.log.write((json.dumps(record) + "\n").encode())
 
     def flush_log(self) -> None:
-        """See that the lines so far are in the file."""
-        self._log_call(self.log.flush)
+        """See that the lines so far are in the file.
 
-    def _log_call(self, call: Any) -> None:
+        Raises:
+            CheckpointError: they could not be written.
+        """
+        with self._disk_errors():
+            self._flush()
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint; the lines of its steps are in the log before it is there."""
+        self.flush_log()
+        save_checkpoint(state, self.checkpoint)
+
+    def _flush(self) -> None:
+        self.log.flush()
+        os.fsync(self.log.fileno())
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
         try:
-            call()
+            yield
         except OSError as error:
             raise CheckpointError(
                 f"{self.folder / LOG}: cannot be written ({error}); the checkpoint was kept: make "
                 "room and start the same command again"
             ) from error
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write the checkpoint; the lines of its steps are in the log before it is there."""
-        self.flush_log()
-        os.fsync(self.log.fileno())
-        save_checkpoint(state, self.checkpoint)

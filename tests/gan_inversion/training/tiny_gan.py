@@ -55,13 +55,17 @@ class TinyGAN:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.g = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 6))
+        # No bias before the normalisation: its gradient is nothing but rounding, and Adam would
+        # make whole steps of that, different ones for every order of summation.
+        self.g = nn.Sequential(
+            nn.Linear(4, 16, bias=False), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 6)
+        )
         self.d = nn.Sequential(
             nn.Linear(6, 16), nn.Softplus(), nn.Dropout(0.1), MinibatchStd(), nn.Linear(17, 1)
         )
         self.ema = copy.deepcopy(self.g).requires_grad_(False).eval()
-        self.g_adam = torch.optim.Adam(self.g.parameters(), 1e-2, (0.0, 0.99))
-        self.d_adam = torch.optim.Adam(self.d.parameters(), 1e-2, (0.0, 0.99))
+        self.g_adam = torch.optim.Adam(self.g.parameters(), 2e-3, (0.0, 0.99))
+        self.d_adam = torch.optim.Adam(self.d.parameters(), 2e-3, (0.0, 0.99))
         self.augmentation = Augmentation()
 
     @property
