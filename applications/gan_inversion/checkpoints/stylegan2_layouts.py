@@ -21,12 +21,12 @@ and back is exact. Errors are :class:`CheckpointError` without a path, which the
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -34,26 +34,35 @@ from ..generators.stylegan2.discriminator import StyleGAN2DiscriminatorConfig
 from ..generators.stylegan2.generator import StyleGAN2Config
 from ..generators.stylegan2.ops import fir_kernel
 from .stylegan2_names import (
+    MMGEN,
+    MMGEN_DISCRIMINATOR,
     NVLABS_SIZES,
     ROSINALITY_SIZES,
-    Names,
-    Shape,
+    TF_DISCRIMINATOR_LAYERS,
+    TF_LAYERS,
+    Config,
+    State,
+    Tree,
     base_and_limit,
     discriminator_config,
     generator_config,
+    give,
+    mapping_of,
     nvlabs_discriminator,
     nvlabs_generator,
+    nvlabs_parts,
+    part_of,
+    plain,
     read_clamp,
     read_taps,
+    reader,
+    refuse,
     rosinality_discriminator,
     rosinality_generator,
     shape_of,
+    take,
+    tensors_of,
 )
-
-Tree = Mapping[str, Any]
-Config = dict[str, Any]
-State = dict[str, Tensor]
-
 
 # --- rosinality ---
 
@@ -68,6 +77,7 @@ def is_rosinality_discriminator(names: Iterable[str]) -> bool:
     return {"convs.0.0.weight", "final_conv.0.weight", "final_linear.1.weight"} <= set(names)
 
 
+@reader
 def rosinality_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, State]:
     """Read a rosinality generator.
 
@@ -82,17 +92,19 @@ def rosinality_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, Stat
     Raises:
         CheckpointError: not that layout, or tensors missing, unknown or of a wrong shape.
     """
-    theirs = _tensors(_part(tree, key, ("g_ema", "g"), is_rosinality_generator, "rosinality's G"))
+    theirs = tensors_of(
+        part_of(tree, key, ("g_ema", "g"), is_rosinality_generator, "rosinality's G")
+    )
     config = generator_config(theirs, ROSINALITY_SIZES)
     filters = {n: k for n, k in theirs.items() if n.endswith((".blur.kernel", ".upsample.kernel"))}
     config = StyleGAN2Config(**{**asdict(config), "resample_taps": read_taps(filters, 4.0)})
-    state = _take(theirs, rosinality_generator(config), ignore=set(filters))
+    state = take(theirs, rosinality_generator(config), ignore=set(filters))
     average = tree.get("latent_avg") if theirs is not tree else None
     if isinstance(average, Tensor):
         average = average[0] if average.ndim == 2 and (average == average[0]).all() else average
         if average.shape == (config.w_dim,):
             state["w_avg"] = average
-    return _plain(config), state
+    return plain(config), state
 
 
 def ours_to_rosinality(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -102,7 +114,7 @@ def ours_to_rosinality(config: Tree, state: Mapping[str, Tensor]) -> dict[str, A
         CheckpointError: that layout cannot say what the configuration asks for.
     """
     ours = StyleGAN2Config(**config)
-    _refuse(
+    refuse(
         {
             "labels": ours.c_dim,
             "a latent of another width than z": ours.z_dim != ours.w_dim,
@@ -111,7 +123,7 @@ def ours_to_rosinality(config: Tree, state: Mapping[str, Tensor]) -> dict[str, A
         },
         "rosinality's layout",
     )
-    theirs = _give(state, rosinality_generator(ours))
+    theirs = give(state, rosinality_generator(ours))
     kernel = fir_kernel(ours.resample_taps, 4.0)
     for j in range(len(ours.channels) - 1):
         theirs[f"convs.{2 * j}.conv.blur.kernel"] = kernel.clone()
@@ -122,9 +134,10 @@ def ours_to_rosinality(config: Tree, state: Mapping[str, Tensor]) -> dict[str, A
     return tree
 
 
+@reader
 def rosinality_discriminator_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, State]:
     """Read a rosinality discriminator: a whole checkpoint with ``d``, or its state dict."""
-    theirs = _tensors(_part(tree, key, ("d",), is_rosinality_discriminator, "rosinality's D"))
+    theirs = tensors_of(part_of(tree, key, ("d",), is_rosinality_discriminator, "rosinality's D"))
     config = discriminator_config(
         theirs,
         first="convs.0.0.weight",
@@ -135,14 +148,14 @@ def rosinality_discriminator_to_ours(tree: Tree, key: str | None = None) -> tupl
     config = StyleGAN2DiscriminatorConfig(
         **{**asdict(config), "resample_taps": read_taps(filters, 1.0)}
     )
-    state = _take(theirs, rosinality_discriminator(config), ignore=set(filters))
-    return _plain(config), state
+    state = take(theirs, rosinality_discriminator(config), ignore=set(filters))
+    return plain(config), state
 
 
 def ours_to_rosinality_discriminator(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write a discriminator as rosinality's ``{"d"}``."""
     ours = StyleGAN2DiscriminatorConfig(**config)
-    _refuse(
+    refuse(
         {
             "labels": ours.c_dim,
             "clamped activations": ours.conv_clamp is not None,
@@ -153,7 +166,7 @@ def ours_to_rosinality_discriminator(config: Tree, state: Mapping[str, Tensor]) 
         },
         "rosinality's layout",
     )
-    theirs = _give(state, rosinality_discriminator(ours))
+    theirs = give(state, rosinality_discriminator(ours))
     kernel = fir_kernel(ours.resample_taps)
     for i in range(1, len(ours.channels)):
         theirs[f"convs.{i}.conv2.0.kernel"] = kernel.clone()
@@ -174,6 +187,7 @@ def is_nvlabs_discriminator(names: Iterable[str]) -> bool:
     return {"b4.conv.weight", "b4.fc.weight", "b4.out.weight"} <= set(names)
 
 
+@reader
 def nvlabs_to_ours(tree: Tree) -> tuple[Config, State]:
     """Read an NVlabs generator.
 
@@ -186,9 +200,9 @@ def nvlabs_to_ours(tree: Tree) -> tuple[Config, State]:
         CheckpointError: not that layout, another architecture than "skip", tensors missing,
             unknown or of a wrong shape.
     """
-    theirs, kwargs, attributes = _nvlabs_parts(tree, is_nvlabs_generator, "NVlabs' G")
-    synthesis = _mapping(kwargs.get("synthesis_kwargs"))
-    mapping = _mapping(kwargs.get("mapping_kwargs"))
+    theirs, kwargs, attributes = nvlabs_parts(tree, is_nvlabs_generator, "NVlabs' G")
+    synthesis = mapping_of(kwargs.get("synthesis_kwargs"))
+    mapping = mapping_of(kwargs.get("mapping_kwargs"))
     architecture = synthesis.get("architecture", "skip")
     if architecture != "skip":
         raise CheckpointError(f"generator of architecture {architecture!r}; 'skip' is supported")
@@ -209,13 +223,13 @@ def nvlabs_to_ours(tree: Tree) -> tuple[Config, State]:
     names = nvlabs_generator(config)
     if "mapping.w_avg" not in theirs:  # mapping networks without an average
         del names["w_avg"]
-    return _plain(config), _take(theirs, names, ignore=set(filters))
+    return plain(config), take(theirs, names, ignore=set(filters))
 
 
 def ours_to_nvlabs(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write a generator as NVlabs': ``{"state", "init_kwargs"}``."""
     ours = StyleGAN2Config(**config)
-    theirs = _give(state, nvlabs_generator(ours))
+    theirs = give(state, nvlabs_generator(ours))
     kernel = fir_kernel(ours.resample_taps)
     for j in range(len(ours.channels)):
         block = f"synthesis.b{4 * 2**j}"
@@ -241,21 +255,25 @@ def ours_to_nvlabs(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"state": theirs, "init_kwargs": kwargs}
 
 
+@reader
 def nvlabs_discriminator_to_ours(tree: Tree) -> tuple[Config, State]:
     """Read an NVlabs discriminator; ``tree`` as for :func:`nvlabs_to_ours`."""
-    theirs, kwargs, attributes = _nvlabs_parts(tree, is_nvlabs_discriminator, "NVlabs' D")
+    theirs, kwargs, attributes = nvlabs_parts(tree, is_nvlabs_discriminator, "NVlabs' D")
     sides = sorted(int(m[1]) for n in theirs if (m := re.fullmatch(r"b(\d+)\.conv1\.weight", n)))
     if not sides or sides != [8 * 2**i for i in range(len(sides))]:
         raise CheckpointError(f"discriminator blocks at {sides} px, expected 8, 16, ...")
     resolution = sides[-1]
     widths = [shape_of(theirs, "b4.conv.weight", 4)[0]]
     widths += [shape_of(theirs, f"b{side}.conv1.weight", 4)[1] for side in sides]
-    epilogue, block = _mapping(kwargs.get("epilogue_kwargs")), _mapping(kwargs.get("block_kwargs"))
+    epilogue, block = (
+        mapping_of(kwargs.get("epilogue_kwargs")),
+        mapping_of(kwargs.get("block_kwargs")),
+    )
     label = "mapping.embed.weight" in theirs
     has_skip = f"b{resolution}.skip.weight" in theirs
     if "b8.fromrgb.weight" in theirs and resolution != 8:
         raise CheckpointError("discriminator of architecture 'skip'; we have 'resnet', 'orig'")
-    mapping = _mapping(kwargs.get("mapping_kwargs"))
+    mapping = mapping_of(kwargs.get("mapping_kwargs"))
     std = shape_of(theirs, "b4.conv.weight", 4)[1] - widths[0]
     filters = {n: k for n, k in theirs.items() if n.endswith("resample_filter")}
     clamps = {v for n, v in attributes.items() if n.endswith(".conv_clamp")}
@@ -275,14 +293,14 @@ def nvlabs_discriminator_to_ours(tree: Tree) -> tuple[Config, State]:
         resample_taps=read_taps(filters, 1.0),
         conv_clamp=read_clamp(clamps, {**block, **kwargs}),
     )
-    state = _take(theirs, nvlabs_discriminator(config), ignore=set(filters))
-    return _plain(config), state
+    state = take(theirs, nvlabs_discriminator(config), ignore=set(filters))
+    return plain(config), state
 
 
 def ours_to_nvlabs_discriminator(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write a discriminator as NVlabs': ``{"state", "init_kwargs"}``."""
     ours = StyleGAN2DiscriminatorConfig(**config)
-    theirs = _give(state, nvlabs_discriminator(ours))
+    theirs = give(state, nvlabs_discriminator(ours))
     kernel = fir_kernel(ours.resample_taps)
     parts = ["", ".conv0", ".conv1"] + ([".skip"] if ours.architecture == "resnet" else [])
     for j in range(1, len(ours.channels)):
@@ -312,87 +330,168 @@ def ours_to_nvlabs_discriminator(config: Tree, state: Mapping[str, Tensor]) -> d
     return {"state": theirs, "init_kwargs": kwargs}
 
 
-# --- plain dicts ---
+# --- mmgen, mmediting, mmagic ---
 
 
-def _part(
-    tree: Tree, key: str | None, keys: tuple[str, ...], is_layout: Any, what: str
-) -> Mapping[str, Any]:
-    if key is None:
-        if is_layout(tree):
-            return tree
-        key = next((k for k in keys if isinstance(tree.get(k), Mapping)), None)
-    part = tree.get(key) if key is not None else None
-    if not isinstance(part, Mapping):
-        wanted = key or " or ".join(keys)
-        raise CheckpointError(f"no {wanted!r} inside; found {sorted(map(str, tree))[:8]}")
-    if not is_layout(part):
-        raise CheckpointError(f"{key!r} is not {what}; found {sorted(map(str, part))[:5]}")
-    return part
+def is_mmgen_generator(names: Iterable[str]) -> bool:
+    """Whether a state dict with these names holds mmgen's StyleGAN2 generator."""
+    return any(re.search(r"(^|\.)conv1\.conv\.style_modulation\.bias$", n) for n in names)
 
 
-def _nvlabs_parts(tree: Tree, is_layout: Any, what: str) -> tuple[State, Tree, Tree]:
-    state = tree.get("state")
-    if not isinstance(state, Mapping) or not is_layout(state):
-        raise CheckpointError(f"not the state of {what}")
-    kwargs, attributes = _mapping(tree.get("init_kwargs")), _mapping(tree.get("attributes"))
-    return dict(_tensors(state)), kwargs, attributes
+@reader
+def mmgen_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, State]:
+    """Read an mmgen generator.
+
+    Its images are BGR (its demos and metrics swap channels for the official weights, too); ours
+    are RGB, so the channels of the toRGB layers are reversed.
+
+    Args:
+        tree: a whole checkpoint with ``state_dict``, or the state dict.
+        key: ``"generator_ema"`` (default where there is one), ``"generator"``, or ``""`` for
+            names without a prefix.
+
+    Raises:
+        CheckpointError: not that layout, or tensors missing, unknown or of a wrong shape.
+    """
+    theirs = _mmgen_part(tree, key, ("generator_ema", "generator"), is_mmgen_generator)
+    return rosinality_to_ours(_reverse(_renamed(theirs, MMGEN)))
 
 
-def _mapping(value: Any) -> Tree:
-    return value if isinstance(value, Mapping) else {}
+def ours_to_mmgen(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write a generator as mmgen's ``{"state_dict": {"generator_ema...": ...}}``."""
+    rosinality = ours_to_rosinality(config, state)["g_ema"]
+    theirs = {}
+    for name, value in _reverse(rosinality).items():
+        name = re.sub(r"^style\.(\d+)\.weight", r"style_mapping.\1.linear.weight_orig", name)
+        name = re.sub(r"^style\.(\d+)\.bias", r"style_mapping.\1.bias", name)
+        name = re.sub(r"^noises\.noise_", "injected_noise_", name)
+        name = name.replace("input.input", "constant_input.input")
+        name = name.replace("modulation.weight", "style_modulation.linear.weight_orig")
+        name = name.replace("modulation.bias", "style_modulation.bias")
+        name = name.replace("style_style_", "style_").replace(".noise.", ".noise_injector.")
+        theirs["generator_ema." + re.sub(r"\.conv\.weight$", ".conv.weight_orig", name)] = value
+    return {"state_dict": theirs}
 
 
-def _tensors(part: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    for name, value in part.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{name} is a {type(value).__name__}, expected a tensor")
-    return part
+@reader
+def mmgen_discriminator_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, State]:
+    """Read an mmgen discriminator (``key`` default ``"discriminator"``), from BGR to RGB."""
+    theirs = _mmgen_part(
+        tree, key, ("discriminator",), lambda names: "convs.0.0.conv.weight_orig" in set(names)
+    )
+    return rosinality_discriminator_to_ours(_reverse(_renamed(theirs, MMGEN_DISCRIMINATOR)))
 
 
-def _take(theirs: Mapping[str, Tensor], names: Names, ignore: set[str]) -> State:
-    known = {name for name, _ in names.values()} | ignore
-    problems = [f"missing {name}" for name, _ in names.values() if name not in theirs]
-    problems += [f"unknown {name}" for name in theirs if name not in known]
-    problems += [
-        f"{name} is {list(theirs[name].shape)}, expected {list(shape)}"
-        for name, shape in names.values()
-        if name in theirs and tuple(theirs[name].shape) != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise CheckpointError(f"tensors that do not fit: {'; '.join(problems[:8])}{more}")
-    # Every layout has the same numbers in the same order: only axes of length one differ.
-    shapes = {ours: _squeezed(ours, shape) for ours, (_, shape) in names.items()}
-    return {ours: theirs[name].reshape(shapes[ours]) for ours, (name, _) in names.items()}
+def _mmgen_part(tree: Tree, key: str | None, keys: tuple[str, ...], is_layout: Any) -> State:
+    tree = mapping_of(tree.get("state_dict")) or tree
+    for prefix in keys if key is None else (key,):
+        # An averaged copy is wrapped once more since mmediting 1.0.
+        for start in (f"{prefix}.module.", f"{prefix}.") if prefix else ("",):
+            part = {n.removeprefix(start): t for n, t in tree.items() if n.startswith(start)}
+            if part and is_layout(part):
+                return dict(tensors_of(part))
+    if key is None and is_layout(tree):
+        return dict(tensors_of(tree))
+    raise CheckpointError(f"no mmgen network under {key or keys}; found {sorted(tree)[:5]}")
 
 
-def _give(state: Mapping[str, Tensor], names: Names) -> State:
-    if missing := [ours for ours in names if ours not in state]:
-        raise CheckpointError(f"our state is incomplete: {missing[:8]}")
-    return {name: state[ours].reshape(shape) for ours, (name, shape) in names.items()}
+def _renamed(theirs: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -> State:
+    renamed = {}
+    for name, value in theirs.items():
+        for pattern, replacement in rules:
+            if match := re.fullmatch(pattern, name):
+                name = match.expand(replacement)
+        renamed[name] = value
+    return renamed
 
 
-def _squeezed(ours: str, shape: Shape) -> Shape:
-    """Our shape of a tensor that is ``shape`` with them."""
-    part = ours.rsplit(".", 1)[-1]
-    if part == "noise_strength":
-        return ()
-    if part == "noise":
-        return (1, 1, *shape[-2:])
-    if part == "const":
-        return (1, *shape[-3:])
-    if part == "bias":
-        return (math.prod(shape),)
-    if part == "weight" and len(shape) == 5:
-        return shape[1:]
-    return shape
+def _reverse(theirs: Mapping[str, Tensor]) -> State:
+    """Reverse the image's channels, in rosinality's names."""
+    image = r"to_rgb(1|s\.\d+)\.(conv\.weight|bias)|convs\.0\.0\.weight"
+    return {n: t.flip(1) if re.fullmatch(image, n) else t for n, t in theirs.items()}
 
 
-def _refuse(reasons: Mapping[str, Any], where: str) -> None:
-    if found := [reason for reason, present in reasons.items() if present]:
-        raise CheckpointError(f"{where} cannot say {', '.join(found)}")
+# --- the original TensorFlow networks ---
 
 
-def _plain(config: StyleGAN2Config | StyleGAN2DiscriminatorConfig) -> Config:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+def is_tf_generator(names: Iterable[str]) -> bool:
+    """Whether variables with these names are the TensorFlow generator's."""
+    return any(re.search(r"(^|/)4x4/Const/const$", name) for name in names)
+
+
+@reader
+def tf_to_ours(variables: Tree, static_kwargs: Tree | None = None) -> tuple[Config, State]:
+    """Read the generator of the original TensorFlow code.
+
+    Args:
+        variables: name -> array or tensor; the components' names in front may be missing:
+            ``[G_synthesis/]4x4/Conv/weight``, ``[G_mapping/]Dense0/weight``, ``dlatent_avg``.
+        static_kwargs: the network's arguments; ``conv_clamp`` is used.
+
+    Raises:
+        CheckpointError: not that layout, or tensors missing, unknown or of a wrong shape.
+    """
+    theirs: State = {}
+    for name, value in _tf_variables(variables, ("synthesis", "mapping")).items():
+        layer, _, kind = name.rpartition("/")
+        if name == "lod":
+            continue
+        if name == "dlatent_avg":
+            theirs["mapping.w_avg"] = value
+        elif name == "4x4/Const/const":
+            theirs["synthesis.b4.const"] = value.reshape(value.shape[1:])
+        elif match := re.fullmatch(r"noise(\d+)", name):
+            i = int(match[1])
+            plane = f"synthesis.b{4 * 2 ** ((i + 1) // 2)}.conv{(i + 1) % 2}.noise_const"
+            theirs[plane] = value.reshape(value.shape[-2:])
+        else:
+            layer = _tf_layer(layer, TF_LAYERS, name)
+            if kind == "weight" and layer.endswith("conv0"):
+                value = value.flip(0, 1)  # their up-convolution is a correlation
+            if kind == "mod_bias":
+                value = value + 1
+            kind = kind.replace("mod_", "affine.")
+            theirs[f"{layer}.{kind}"] = _from_tf(value) if kind.endswith("weight") else value
+    clamp = mapping_of(static_kwargs).get("conv_clamp")
+    kwargs = {"synthesis_kwargs": {"conv_clamp": clamp}}
+    config, state = nvlabs_to_ours({"state": theirs, "init_kwargs": kwargs})
+    return {**config, "scaled_demodulation": True}, state
+
+
+@reader
+def tf_discriminator_to_ours(
+    variables: Tree, static_kwargs: Tree | None = None
+) -> tuple[Config, State]:
+    """Read the discriminator of the original TensorFlow code."""
+    theirs: State = {}
+    for name, value in _tf_variables(variables, ()).items():
+        layer, _, kind = name.rpartition("/")
+        if name != "lod":
+            layer = _tf_layer(layer, TF_DISCRIMINATOR_LAYERS, name)
+            theirs[f"{layer}.{kind}"] = _from_tf(value) if kind == "weight" else value
+    said = mapping_of(static_kwargs)
+    epilogue = {"mbstd_group_size": said.get("mbstd_group_size", 4)}
+    kwargs = {"epilogue_kwargs": epilogue, "conv_clamp": said.get("conv_clamp")}
+    return nvlabs_discriminator_to_ours({"state": theirs, "init_kwargs": kwargs})
+
+
+def _tf_variables(variables: Tree, components: tuple[str, ...]) -> State:
+    found = {}
+    for name, value in variables.items():
+        for component in components:
+            name = re.sub(rf"^(?:[A-Za-z]+_)?{component}/", "", name)
+        found[name] = torch.as_tensor(value)
+    return found
+
+
+def _tf_layer(layer: str, rules: Iterable[tuple[str, str]], name: str) -> str:
+    for pattern, replacement in rules:
+        if match := re.fullmatch(pattern, layer):
+            return match.expand(replacement)
+    raise CheckpointError(f"TensorFlow variable {name}, which StyleGAN2 with skips has not")
+
+
+def _from_tf(weight: Tensor) -> Tensor:
+    """``[k, k, I, O]`` to ``[O, I, k, k]``, ``[I, O]`` to ``[O, I]``."""
+    weight = weight.permute(3, 2, 0, 1) if weight.ndim == 4 else weight.t()
+    return weight.contiguous()

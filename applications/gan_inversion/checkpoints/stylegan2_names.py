@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +20,10 @@ from ..generators.stylegan2.discriminator import (
 from ..generators.stylegan2.generator import StyleGAN2Config, StyleGAN2Generator
 from ..generators.stylegan2.ops import fir_kernel
 
+_Reader = TypeVar("_Reader", bound=Callable[..., Any])
+Tree = Mapping[str, Any]
+Config = dict[str, Any]
+State = dict[str, Tensor]
 Shape = tuple[int, ...]
 Names = dict[str, tuple[str, Shape]]
 """Our name -> their name and shape; the values are the same, in the same order."""
@@ -227,7 +234,8 @@ def read_taps(filters: Mapping[str, Tensor], gain: float) -> tuple[float, ...]:
     if not filters:
         return (1.0, 3.0, 3.0, 1.0)
     kernel = next(iter(filters.values())).float()
-    if kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1] and (kernel > 0).all():
+    square = kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1] > 0
+    if square and (kernel > 0).all():
         taps = kernel.sum(1)
         taps = taps / taps.min()
         if torch.allclose(taps, taps.round(), atol=1e-4):
@@ -262,3 +270,149 @@ def base_and_limit(channels: tuple[int, ...], resolution: int) -> dict[str, int]
             f"limit: these would give {list(said)}"
         )
     return {"channel_base": base, "channel_max": limit}
+
+
+# --- names that follow rules: (pattern, replacement) ---
+
+# Read in the classes' source (mmgeneration 0.7); a released file was not at hand.
+MMGEN = (
+    (r"style_mapping\.(\d+)\.linear\.weight_orig", r"style.\1.weight"),
+    (r"style_mapping\.(\d+)\.bias", r"style.\1.bias"),
+    (r"constant_input\.input", "input.input"),
+    (r"(.+)\.style_modulation\.linear\.weight_orig", r"\1.modulation.weight"),
+    (r"(.+)\.style_modulation\.bias", r"\1.modulation.bias"),
+    (r"(.+)\.noise_injector\.weight", r"\1.noise.weight"),
+    (r"injected_noise_(\d+)", r"noises.noise_\1"),
+    (r"((?:convs\.\d+|conv1|to_rgbs\.\d+|to_rgb1)\.conv)\.weight_orig", r"\1.weight"),
+)
+MMGEN_DISCRIMINATOR = (
+    (r"(final_linear\.\d)\.linear\.weight_orig", r"\1.weight"),
+    (r"(.+)\.conv\.weight_orig", r"\1.weight"),
+)
+
+TF_LAYERS = (
+    (r"Dense(\d+)", r"mapping.fc\1"),
+    (r"LabelEmbed", r"mapping.embed"),
+    (r"4x4/Conv", r"synthesis.b4.conv1"),
+    (r"(\d+)x\1/Conv0_up", r"synthesis.b\1.conv0"),
+    (r"(\d+)x\1/Conv1", r"synthesis.b\1.conv1"),
+    (r"(\d+)x\1/ToRGB", r"synthesis.b\1.torgb"),
+)
+TF_DISCRIMINATOR_LAYERS = (
+    (r"4x4/Conv", "b4.conv"),
+    (r"4x4/Dense0", "b4.fc"),
+    (r"Output", "b4.out"),
+    (r"(\d+)x\1/FromRGB", r"b\1.fromrgb"),
+    (r"(\d+)x\1/Conv0", r"b\1.conv0"),
+    (r"(\d+)x\1/Conv1_down", r"b\1.conv1"),
+    (r"(\d+)x\1/Skip", r"b\1.skip"),
+)
+
+
+# --- plain dicts ---
+
+
+def reader(function: _Reader) -> _Reader:
+    """Say a value that a file must not have (a width of 0, a word for a number) as its error."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"values that fit no StyleGAN2: {error}") from error
+
+    return cast(_Reader, wrapped)
+
+
+def part_of(
+    tree: Tree, key: str | None, keys: tuple[str, ...], is_layout: Any, what: str
+) -> Mapping[str, Any]:
+    """Return the state dict inside ``tree``, or ``tree`` itself, that is of the layout."""
+    if key is None:
+        if is_layout(tree):
+            return tree
+        key = next((k for k in keys if isinstance(tree.get(k), Mapping)), None)
+    part = tree.get(key) if key is not None else None
+    if not isinstance(part, Mapping):
+        wanted = key or " or ".join(keys)
+        raise CheckpointError(f"no {wanted!r} inside; found {sorted(map(str, tree))[:8]}")
+    if not is_layout(part):
+        raise CheckpointError(f"{key!r} is not {what}; found {sorted(map(str, part))[:5]}")
+    return part
+
+
+def nvlabs_parts(tree: Tree, is_layout: Any, what: str) -> tuple[State, Tree, Tree]:
+    """Return state, constructor's arguments and attributes."""
+    state = tree.get("state")
+    if not isinstance(state, Mapping) or not is_layout(state):
+        raise CheckpointError(f"not the state of {what}")
+    kwargs, attributes = mapping_of(tree.get("init_kwargs")), mapping_of(tree.get("attributes"))
+    return dict(tensors_of(state)), kwargs, attributes
+
+
+def mapping_of(value: Any) -> Tree:
+    """Return ``value`` where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def tensors_of(part: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return ``part`` after a look that there are tensors only."""
+    for name, value in part.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"a tensor named by a {type(name).__name__}, not by a string")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{name} is a {type(value).__name__}, expected a tensor")
+    return part
+
+
+def take(theirs: Mapping[str, Tensor], names: Names, ignore: set[str]) -> State:
+    """Return their tensors under our names and in our shapes; nothing may be missing or left."""
+    known = {name for name, _ in names.values()} | ignore
+    problems = [f"missing {name}" for name, _ in names.values() if name not in theirs]
+    problems += [f"unknown {name}" for name in theirs if name not in known]
+    problems += [
+        f"{name} is {list(theirs[name].shape)}, expected {list(shape)}"
+        for name, shape in names.values()
+        if name in theirs and tuple(theirs[name].shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise CheckpointError(f"tensors that do not fit: {'; '.join(problems[:8])}{more}")
+    # Every layout has the same numbers in the same order: only axes of length one differ.
+    shapes = {ours: _squeezed(ours, shape) for ours, (_, shape) in names.items()}
+    return {ours: theirs[name].reshape(shapes[ours]) for ours, (name, _) in names.items()}
+
+
+def give(state: Mapping[str, Tensor], names: Names) -> State:
+    """Return our tensors under their names and in their shapes."""
+    if missing := [ours for ours in names if ours not in state]:
+        raise CheckpointError(f"our state is incomplete: {missing[:8]}")
+    return {name: state[ours].reshape(shape) for ours, (name, shape) in names.items()}
+
+
+def _squeezed(ours: str, shape: Shape) -> Shape:
+    """Our shape of a tensor that is ``shape`` with them."""
+    part = ours.rsplit(".", 1)[-1]
+    if part == "noise_strength":
+        return ()
+    if part == "noise":
+        return (1, 1, *shape[-2:])
+    if part == "const":
+        return (1, *shape[-3:])
+    if part == "bias":
+        return (math.prod(shape),)
+    if part == "weight" and len(shape) == 5:
+        return shape[1:]
+    return shape
+
+
+def refuse(reasons: Mapping[str, Any], where: str) -> None:
+    """Raise when anything is asked for that a layout cannot say."""
+    if found := [reason for reason, present in reasons.items() if present]:
+        raise CheckpointError(f"{where} cannot say {', '.join(found)}")
+
+
+def plain(config: StyleGAN2Config | StyleGAN2DiscriminatorConfig) -> Config:
+    """Return a configuration as a plain dict."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
