@@ -64,8 +64,8 @@ class TinyGAN:
             nn.Linear(6, 16), nn.Softplus(), nn.Dropout(0.1), MinibatchStd(), nn.Linear(17, 1)
         )
         self.ema = copy.deepcopy(self.g).requires_grad_(False).eval()
-        self.g_adam = torch.optim.Adam(self.g.parameters(), 2e-3, (0.0, 0.99))
-        self.d_adam = torch.optim.Adam(self.d.parameters(), 2e-3, (0.0, 0.99))
+        self.g_adam = torch.optim.Adam(self.g.parameters(), 2e-3, (0.5, 0.99))
+        self.d_adam = torch.optim.Adam(self.d.parameters(), 2e-3, (0.5, 0.99))
         self.augmentation = Augmentation()
 
     @property
