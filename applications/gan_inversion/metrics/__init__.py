@@ -16,7 +16,13 @@ from .features import (
     inception_features,
 )
 from .folders import DEFAULT_METRICS, METRICS, FolderReport, compare_folders
-from .identity import IdentityNetwork, dlib_identity, face_network_identity, identity
+from .identity import (
+    IdentityNetwork,
+    arcface_identity,
+    dlib_identity,
+    face_network_identity,
+    identity,
+)
 from .inception import FIDInception, load_inception
 from .lpips import LPIPS, load_lpips, lpips
 from .ms_ssim import ms_ssim, ms_ssim_values
@@ -36,6 +42,7 @@ __all__ = [
     "IdentityNetwork",
     "SSIMVariant",
     "Score",
+    "arcface_identity",
     "compare_folders",
     "dlib_identity",
     "efficientnet_features",

@@ -2,60 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import read_content
 from ..errors import CheckpointError
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise CheckpointError(f"`path`: {os.fspath(path)} cannot be read: {error}") from error
-    return digest.hexdigest()
-
-
-def read_state(path: str | os.PathLike[str], what: str) -> dict[str, Tensor]:
-    """Read a flat state dict; nothing that the file may hold is run.
+def read_state(path: str | os.PathLike[str], what: str) -> tuple[dict[str, Tensor], str]:
+    """Read a flat state dict, and the SHA-256 of the file; nothing that it may hold is run.
 
     Args:
-        path: a file of PyTorch or safetensors.
+        path: a file of PyTorch or safetensors, as :func:`read_checkpoint` takes it.
         what: for messages, for example ``"an AlexNet"``.
 
     Raises:
         CheckpointError: no such file, or it holds something else.
     """
-    try:
-        if Path(path).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: object = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    content = read_content(path, digest=True)
+    tree = content.tree
+    if isinstance(tree, Mapping) and isinstance(tree.get("state_dict"), Mapping):
+        tree = tree["state_dict"]
+    if not isinstance(tree, Mapping):
         raise CheckpointError(
-            f"`path` must be a state dict of {what}, got {os.fspath(path)}: {error}"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise CheckpointError(
-            f"`path` must hold a state dict of {what}, got a {type(state).__name__} in "
-            f"{os.fspath(path)}"
+            f"{os.fspath(path)}: it holds a {type(tree).__name__}, expected a state dict of {what}"
         )
-    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    state = {str(k): v for k, v in tree.items() if isinstance(v, Tensor)}
+    return state, content.sha256 or ""
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

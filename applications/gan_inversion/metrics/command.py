@@ -11,6 +11,7 @@ import torch
 from ..errors import GanInversionError
 from .features import inception_features
 from .folders import DEFAULT_METRICS, METRICS, compare_folders
+from .identity import arcface_identity
 from .lpips import load_lpips
 from .ssim import VARIANTS
 
@@ -38,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inception", type=Path, default=None, metavar="FILE", help="pt_inception-2015-12-05-*.pth"
     )
+    parser.add_argument(
+        "--face-id", type=Path, default=None, metavar="FILE", help="ArcFace, in place of dlib"
+    )
     parser.add_argument("--clean", action="store_true", help="clean-fid's resizing for Inception")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0, help="of intervals and blocks")
@@ -60,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     # A wrong file should be named before an hour of work.
     lpips = None if args.lpips is None else load_lpips(args.lpips, args.lpips_trunk)
+    faces = None if args.face_id is None else arcface_identity(args.face_id)
     features = None
     if args.inception is not None:
         resize = "clean" if args.clean else "pytorch-fid"
@@ -80,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             resize=args.resize,
             lpips_network=lpips,
             feature_network=features,
+            identity_network=faces,
             batch_size=args.batch_size,
             seed=args.seed,
             progress=not args.quiet,

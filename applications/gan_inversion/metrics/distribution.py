@@ -15,6 +15,8 @@ from torch import Tensor
 
 from hypergraph._files import atomic_writer
 
+from ..checkpoints import read_checkpoint
+from ..errors import CheckpointError
 from .score import Score, half_sample_score, half_samples
 
 _ROWS = 2048  # of a kernel matrix at a time: 2048 x 50,000 doubles are 0.8 GB
@@ -63,17 +65,13 @@ class FeatureStatistics:
         Raises:
             CheckpointError: not such a file.
         """
-        from ..errors import CheckpointError
-
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                mean = torch.from_numpy(np.asarray(arrays["mu"], np.float64))
-                covariance = torch.from_numpy(np.asarray(arrays["sigma"], np.float64))
-                n = int(arrays["n"]) if "n" in arrays else 0
-        except Exception as error:
-            raise CheckpointError(
-                f"`path` must be an .npz with mu and sigma, got {os.fspath(path)}: {error}"
-            ) from error
+        tree = read_checkpoint(path)
+        if not isinstance(tree, dict) or not all(
+            isinstance(tree.get(key), Tensor) for key in ("mu", "sigma")
+        ):
+            raise CheckpointError(f"{os.fspath(path)}: it must be an .npz with mu and sigma")
+        mean, covariance = tree["mu"].double(), tree["sigma"].double()
+        n = int(tree["n"]) if isinstance(tree.get("n"), Tensor) and tree["n"].ndim == 0 else 0
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise CheckpointError(
                 f"{os.fspath(path)}: mu must be [d] and sigma [d, d], got {list(mean.shape)} and "

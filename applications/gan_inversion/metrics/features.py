@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..perceptual import load_efficientnet_lite0
-from ._weights import file_sha256
-from .inception import OFFICIAL_SHA256, SIDE, load_inception
+from ..perceptual import EfficientNetLite0, load_efficientnet_lite0
+from ._weights import read_state
+from .inception import OFFICIAL_SHA256, SIDE, load_with_digest
 from .score import Progress
 
 
@@ -113,8 +113,12 @@ def efficientnet_features(path: str | os.PathLike[str] | None = None) -> Feature
         AssetError: the package is not installed.
         CheckpointError: the file cannot be used.
     """
-    net = load_efficientnet_lite0(path)
-    weights = "packaged weights" if path is None else f"weights sha256 {file_sha256(path)[:16]}"
+    if path is None:
+        net, weights = load_efficientnet_lite0(), "packaged weights"
+    else:
+        state, digest = read_state(path, "EfficientNet-Lite0")
+        net = EfficientNetLite0.from_packaged_state_dict(state)
+        weights = f"weights sha256 {digest[:16]}"
     return FeatureNetwork(
         "FD-EffLite0",
         "KD-EffLite0",
@@ -147,8 +151,7 @@ def inception_features(
     """
     if resize not in ("pytorch-fid", "clean"):
         raise ValueError(f'`resize` must be "pytorch-fid" or "clean", got {resize!r}')
-    net = load_inception(path)
-    digest = file_sha256(path)
+    net, digest = load_with_digest(path)
     prefix = "clean-" if resize == "clean" else ""
     official = digest.startswith(OFFICIAL_SHA256)
     if official:

@@ -6,8 +6,11 @@ report ArcFace or CurricularFace, whose weights no package carries: pass the net
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..errors import CheckpointError
 from ._inputs import image_pair
 from .score import Score, mean_score
 
@@ -109,6 +113,35 @@ def face_network_identity(network: Callable[[Tensor], Tensor], protocol: str) ->
         return found[0]
 
     return IdentityNetwork(f"{protocol}, aligned images as they are", embed, "cosine")
+
+
+def arcface_identity(path: str | os.PathLike[str]) -> IdentityNetwork:
+    """ArcFace or CurricularFace from a file, with the crop of pSp's and e4e's ID figures.
+
+    Images must be aligned as FFHQ's are and at least 256 px: they are averaged down to 256 x 256,
+    of which ``[35:223, 32:220]`` is averaged down to 112 x 112.
+
+    Args:
+        path: ``model_ir_se50.pth``, or CurricularFace's file; see
+            :func:`gan_inversion.checkpoints.load.load_face_id`.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+
+    Example:
+        >>> identity(photos, edits, arcface_identity("model_ir_se50.pth"))  # doctest: +SKIP
+    """
+    from ..checkpoints.load import load_face_id
+    from ..encoders import IDLoss
+
+    try:
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{os.fspath(path)}: it cannot be read: {error}") from error
+    judge = IDLoss(load_face_id(Path(path), sha256=digest))
+    name = f"face network {Path(path).name} (sha256 {digest[:16]}), 256 px, crop 35:223, 32:220"
+    return face_network_identity(judge.embed, name)
 
 
 def identity(

@@ -217,11 +217,17 @@ def load_inception(path: str | os.PathLike[str]) -> FIDInception:
         CheckpointError: the file cannot be read or has another layout, for example torchvision's
             own Inception v3 (which has 1000 classes and an auxiliary head).
     """
-    state = read_state(path, "FID's Inception")
+    net, _ = load_with_digest(path)
+    return net
+
+
+def load_with_digest(path: str | os.PathLike[str]) -> tuple[FIDInception, str]:
+    """As :func:`load_inception`, with the SHA-256 of the file that was read."""
+    state, digest = read_state(path, "FID's Inception")
     net = FIDInception()
     if state.get("fc.weight", torch.zeros(1008)).shape[0] == 1008:
         state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     # Counters of training steps, which older files do not have.
     counters = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     fill(net, {**counters, **state}, "FID's Inception (1008 classes, no auxiliary head)")
-    return net
+    return net, digest

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..assets import asset_path, assets_installed
 from ..errors import AssetError, CheckpointError
 from ._inputs import image_pair
-from ._weights import file_sha256, fill, read_state
+from ._weights import fill, read_state
 from .score import Score, mean_score
 
 Trunk = Literal["alex", "vgg", "squeeze"]
@@ -246,9 +246,10 @@ def load_lpips(
         >>> net(photos, results).mean()  # doctest: +SKIP
     """
     net = LPIPS(trunk)
-    net.load_heads(read_state(_heads_file(trunk), "LPIPS' linear heads"))
-    net.load_trunk(read_state(trunk_file, f"torchvision's {trunk} trunk"))
-    digest = file_sha256(trunk_file)
+    heads, _ = read_state(_heads_file(trunk), "LPIPS' linear heads")
+    net.load_heads(heads)
+    state, digest = read_state(trunk_file, f"torchvision's {trunk} trunk")
+    net.load_trunk(state)
     if digest[:8] in _OFFICIAL[trunk]:
         net.protocol = f"LPIPS v0.1, {trunk}"
     else:
