@@ -48,7 +48,8 @@ class FolderReport:
         only_in_real: names without a partner.
         only_in_fake: names without a partner.
         unreadable: file -> why it could not be read.
-        unequal: name -> the two sizes, of pairs that could not be compared pixel by pixel.
+        left_out: name -> why, of pairs that were read and cannot be compared: of unequal size, or
+            too small for a metric.
         ignored: files that are no images by their suffix.
         settings: how it was called.
     """
@@ -59,7 +60,7 @@ class FolderReport:
     only_in_real: list[str] = field(default_factory=list)
     only_in_fake: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-    unequal: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class FolderReport:
         ]
         for title, names in (
             ("unreadable", [f"{k}: {v}" for k, v in self.unreadable.items()]),
-            ("of unequal size", [f"{k}: {v}" for k, v in self.unequal.items()]),
+            ("not comparable", [f"{k}: {v}" for k, v in self.left_out.items()]),
             ("only in the first folder", self.only_in_real),
             ("only in the second folder", self.only_in_fake),
         ):
@@ -99,7 +100,7 @@ class FolderReport:
             "only_in_real": self.only_in_real,
             "only_in_fake": self.only_in_fake,
             "unreadable": self.unreadable,
-            "unequal": self.unequal,
+            "left_out": self.left_out,
             "ignored": self.ignored,
             "settings": self.settings,
         }
@@ -250,28 +251,31 @@ def compare_folders(
         pixel["lpips"] = (lambda x, y: _lpips(lpips_network, x, y), lpips_network.protocol)
     compared: list[str] = []
     values: dict[str, list[float | None]] = {m: [] for m in by_pair}
-    unequal: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for name in tqdm(names if by_pair else [], desc="pairs", disable=not progress):
         x, y = load(first, name), load(second, name)
         if x is None or y is None:
             continue
         if x.shape != y.shape:
-            unequal[name] = f"{_size(x)} and {_size(y)}"
+            left_out[name] = f"the sizes are {_size(x)} and {_size(y)}; pass `resize`"
             continue
+        row: dict[str, float | None] = {}
         try:
-            row = {m: pixel[m][0](x, y) for m in by_pair if m != "id"}
+            for m in by_pair:
+                if m == "id":
+                    row[m] = faces.between(faces.embed(_signed(x)), faces.embed(_signed(y)))
+                else:
+                    row[m] = pixel[m][0](x, y)
         except ValueError as error:
-            raise ValueError(f"pair {name!r}: {error}") from error
+            left_out[name] = str(error)
+            continue
         compared.append(name)
         for m, value in row.items():
             values[m].append(value)
-        if "id" in values:
-            values["id"].append(faces.between(faces.embed(_signed(x)), faces.embed(_signed(y))))
     if by_pair and not compared:
-        reasons = [*unreadable.values(), *(f"{k}: {v}" for k, v in unequal.items())]
+        reasons = [*unreadable.values(), *(f"pair {k!r}: {v}" for k, v in left_out.items())]
         raise ValueError(
             f"none of {len(names)} pairs can be compared; the first reason: {reasons[0]}"
-            + ("; pass `resize`" if unequal else "")
         )
 
     sets: list[Tensor] = []
@@ -306,7 +310,7 @@ def compare_folders(
         [n for n in first.files if n not in second.files],
         [n for n in second.files if n not in first.files],
         unreadable,
-        unequal,
+        left_out,
         first.ignored + second.ignored,
         {
             "real": str(first.path),
