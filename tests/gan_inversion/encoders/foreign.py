@@ -165,9 +165,9 @@ def _row(x: Tensor, state: State, row: int) -> Tensor:
     return _linear(x.flatten(1), state, f"styles.{row}.linear")
 
 
-def codes(x: Tensor, state: State, depth: int, num_ws: int, stage: int | None = None) -> Tensor:
-    """pSp's code, or e4e's at a stage."""
-    _, c1, c2, c3 = trunk(x, state, depth)
+def codes(ends: list[Tensor], state: State, num_ws: int, stage: int | None = None) -> Tensor:
+    """pSp's code, or e4e's at a stage, from what :func:`trunk` returns."""
+    _, c1, c2, c3 = ends
     maps = [c3]
     for name, lateral in (("latlayer1", c2), ("latlayer2", c1)):
         y = F.conv2d(lateral, state[f"{name}.weight"], state[f"{name}.bias"])
@@ -182,8 +182,8 @@ def codes(x: Tensor, state: State, depth: int, num_ws: int, stage: int | None = 
     return torch.stack(rows, 1)
 
 
-def w_codes(x: Tensor, state: State, depth: int, num_ws: int) -> Tensor:
-    w = _linear(F.adaptive_avg_pool2d(trunk(x, state, depth)[-1], 1).flatten(1), state, "linear")
+def w_codes(ends: list[Tensor], state: State, num_ws: int) -> Tensor:
+    w = _linear(F.adaptive_avg_pool2d(ends[-1], 1).flatten(1), state, "linear")
     return torch.stack([w] * num_ws, 1)
 
 
