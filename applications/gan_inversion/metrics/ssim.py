@@ -201,6 +201,7 @@ def ssim_values(
         ValueError: an unknown variant; shapes, sizes or values that cannot be compared.
 
     Example:
+        >>> import torch
         >>> x = torch.rand(2, 3, 16, 16)
         >>> ssim_values(x, x, variant="skimage").tolist()
         [1.0, 1.0]
@@ -241,6 +242,7 @@ def ssim(
     """Mean SSIM of pairs of images; see :func:`ssim_values` for the arguments.
 
     Example:
+        >>> import torch
         >>> x = torch.rand(1, 3, 16, 16)
         >>> ssim(x, x).value
         1.0
