@@ -112,6 +112,8 @@ def _nvlabs(content: Content) -> Found | None:
     tree = content.tree
     if not isinstance(tree, Mapping):
         return None
+    if _is_tensors(tree):  # a state dict alone
+        tree = {"state": tree}
     networks = {"G_ema": tree} if "state" in tree else tree
     parts: dict[str, Part] = {}
     for key in ("G_ema", "G"):
@@ -123,8 +125,11 @@ def _nvlabs(content: Content) -> Found | None:
             parts[DISCRIMINATOR] = partial(_nvlabs_discriminator, node)
     if not parts:
         return None
-    one = " (one network, as PTI saves its tuned generator)" if "state" in tree else ""
-    return Found("nvlabs", f"StyleGAN2 of NVlabs' PyTorch code{one}", parts)
+    one = " (one network, as PTI saves its tuned generator)" if "class_name" in tree else ""
+    notes = []
+    if "state" in tree and "init_kwargs" not in tree:
+        notes.append("no constructor's arguments: activations are taken to have no limit")
+    return Found("nvlabs", f"StyleGAN2 of NVlabs' PyTorch code{one}", parts, tuple(notes))
 
 
 def _has(node: Any, is_layout: Callable[[Iterable[str]], bool]) -> bool:

@@ -26,6 +26,10 @@ class Refused(Exception):
     """Why a file cannot be used; the door turns it into a CheckpointError with the path."""
 
 
+class NotAPickle(Refused):
+    """The file is no pickle, or no longer one."""
+
+
 class CutShort(Refused):
     """The file ends before its content does."""
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CheckpointError
 from .array_files import NPY_MAGIC, read_npy, read_npz, read_safetensors
-from .limits import Refused, Stream, shown
+from .limits import CutShort, NotAPickle, Refused, Stream, shown
 from .torch_files import read_pickles, read_torch_zip
 from .zip_files import Archive
 
@@ -164,8 +164,18 @@ def _read(file: BinaryIO, size: int, sha256: str | None) -> Content:
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         tree, metadata = read_safetensors(Stream(file, size))
         return Content("safetensors", tree, metadata, False, size, sha256)
-    container, tree = read_pickles(file, size)
+    try:
+        container, tree = read_pickles(file, size)
+    except (NotAPickle, CutShort):
+        if _is_text(head):
+            raise Refused(f"it is text, not weights; it begins {shown(head[:40])!r}") from None
+        raise
     return Content(container, tree, {}, False, size, sha256)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file begins as people write. A pickle of protocol 0 has letters, but no words."""
+    return head.isascii() and b" " in head and all(32 <= c < 127 or c in b"\t\r\n" for c in head)
 
 
 def _check_head(head: bytes, size: int) -> None:

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from .limits import MAX_ODD_KEYS, MAX_OPERATIONS, MAX_SETS, CutShort, Refused, Stream
+from .limits import MAX_ODD_KEYS, MAX_OPERATIONS, MAX_SETS, CutShort, NotAPickle, Refused, Stream
 from .recipes import Global, Instance, Recipes, make_instance
 
 _KEYS = (str, bytes, bool, type(None))
@@ -70,7 +70,7 @@ class _Run:
                 break
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
-                raise Refused(f"its pickle has an instruction {code!r} that means nothing here")
+                raise NotAPickle(f"its pickle has an instruction {code!r} that means nothing here")
             instruction(self)
         if len(self.stack) != 1 or self.marks:
             raise Refused("its pickle ends with a stack that is not one value; it is damaged")
