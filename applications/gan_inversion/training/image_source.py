@@ -82,9 +82,9 @@ class FolderImages:
             photo = load_photo(path, min_side=resolution)
             side = min(photo.size)
             left, top = (photo.width - side) // 2, (photo.height - side) // 2
-            box = (left, top, left + side, top + side)
-            small = photo.resize((resolution, resolution), Image.Resampling.LANCZOS, box)
-            array = np.array(small)
+            # Cropped first: resizing a box looks at the pixels beside it.
+            square = photo.crop((left, top, left + side, top + side))
+            array = np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS))
             sha.update(path.relative_to(folder).as_posix().encode() + b"\0" + array.tobytes())
             self.pixels[i] = torch.from_numpy(array).permute(2, 0, 1)
         self.name = f"folder, {len(paths)} pictures, sha256 {sha.hexdigest()[:16]}"

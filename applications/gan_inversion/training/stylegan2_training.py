@@ -127,6 +127,32 @@ def lazy_adam(parameters: Any, learning_rate: float, every: int | None) -> torch
     return torch.optim.Adam(parameters, learning_rate * c, (0.0, 0.99**c), eps=1e-8)
 
 
+def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Return the mean over the images of ``|grad D|^2``; differentiable.
+
+    Args:
+        logits: ``[B, 1]``, computed from ``images``.
+        images: ``[B, C, R, R]`` that require gradients.
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean()
+
+
+def path_lengths(images: Tensor, w_plus: Tensor, y: Tensor) -> Tensor:
+    """Return ``|J^T y|`` of each image, ``[B]``; differentiable.
+
+    Args:
+        images: ``[B, C, R, R]``, computed from ``w_plus``.
+        w_plus: ``[B, num_ws, w_dim]``; the length is the root of the mean over the rows of their
+            squared lengths, as in the authors' code.
+        y: normal random numbers of the images' shape; they are divided by R, so that the length
+            does not depend on the resolution.
+    """
+    y = y / images.shape[-1]
+    (slope,) = torch.autograd.grad((images * y).sum(), w_plus, create_graph=True)
+    return slope.square().sum(2).mean(1).sqrt()
+
+
 class PathLength:
     """The running mean of path lengths."""
 
@@ -221,8 +247,7 @@ class StyleGAN2Trainer:
         def r1_loss(shard: Shard) -> tuple[Tensor, dict[str, float]]:
             real = self._real(shard, images).requires_grad_()
             logits = self._logits(real, shard)
-            (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-            penalty = slope.square().sum((1, 2, 3)).mean()
+            penalty = r1_penalty(logits, real)
             # Every parameter belongs to the graph: the last bias has a gradient of zero, not none.
             loss = config.r1_gamma / 2 * config.r1_every * penalty + 0 * logits.sum()
             return loss, {"r1": penalty.item()}
@@ -293,9 +318,8 @@ class StyleGAN2Trainer:
             w = self._codes(shard, images)
             image = self.generator.synthesis(w, noise="random")
             assert isinstance(image, Tensor)
-            y = torch.randn(image.shape, generator=shard.generator).to(image) / image.shape[-1]
-            (slope,) = torch.autograd.grad((image * y).sum(), w, create_graph=True)
-            lengths = slope.square().sum(2).mean(1).sqrt()
+            y = torch.randn(image.shape, generator=shard.generator).to(image)
+            lengths = path_lengths(image, w, y)
             found = lengths.detach().mean()
             total = total + found / len(step.shards)
             target = mean + decay * (found - mean)
