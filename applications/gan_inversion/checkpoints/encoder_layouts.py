@@ -207,12 +207,14 @@ def inversion_to_ours(
             options, which all tell it.
 
     Raises:
-        ValueError: `encoder` is neither of the two.
+        ValueError: `encoder` is neither of the two, or `num_ws` below 1.
         CheckpointError: another layout; a missing, unexpected or mis-shaped tensor; a question that
             only an argument can answer.
     """
     if encoder not in (None, "psp", "e4e"):
         raise ValueError(f"`encoder` must be 'psp', 'e4e' or None, got {encoder!r}")
+    if num_ws is not None and num_ws < 1:
+        raise ValueError(f"`num_ws` must be 1 or more, got {num_ws!r}")
     parts, options = _parts(tree), _options(tree)
     layout = _layout(parts, options)
     if layout is None:
@@ -237,8 +239,12 @@ def inversion_to_ours(
         config = _encoder_config(theirs, rows, stored)
         state = to_ours(kind, config, theirs)
         # HyperStyle's code adds it without asking.
-        starts = bool(options.get("start_from_latent_avg", stored is not None))
-        starts = starts or layout == "hyperstyle"
+        starts = options.get("start_from_latent_avg", stored is not None)
+        if not isinstance(starts, bool | int):
+            raise CheckpointError(
+                f"`opts.start_from_latent_avg` must be true or false, got {type(starts).__name__}"
+            )
+        starts = bool(starts) or layout == "hyperstyle"
         state["latent_avg"] = _mean_rows(stored if starts else None, config)
     elif layout != "hyperstyle":
         raise CheckpointError(f"it holds no encoder: nothing begins with {prefix}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 import torch
@@ -483,3 +484,51 @@ def test_half_precision_becomes_float32(tree):
     checkpoint = inversion_to_ours(tree | {"state_dict": state})
     dtypes = {value.dtype for value in checkpoint.encoder_state.values()}
     assert dtypes == {torch.float32, torch.int64}
+
+
+def test_odd_arguments_and_options(tree):
+    with pytest.raises(ValueError, match="`num_ws` must be 1 or more, got 0"):
+        inversion_to_ours(tree, num_ws=0)
+    tree["opts"]["start_from_latent_avg"] = torch.ones(3)
+    with pytest.raises(CheckpointError, match="must be true or false, got Tensor"):
+        inversion_to_ours(tree)
+
+
+def test_mutated_trees_raise_one_exception_or_load(tree):
+    """Names, shapes, types and options changed at random, up to three at once."""
+    rng = random.Random(0)
+    odd = [None, 3, "x", True, [], {}, torch.zeros(()), torch.zeros(2, 3), torch.ones(3).long(),
+           torch.zeros(1, 1, 1, 1), torch.zeros(0), torch.full((4, 16), torch.nan)]  # fmt: skip
+    names = list(tree["state_dict"])
+    refused = 0
+    for _ in range(150):
+        mutant = {**tree, "state_dict": dict(tree["state_dict"]), "opts": dict(tree["opts"])}
+        for _ in range(rng.randint(1, 3)):
+            name, value = rng.choice(names), rng.choice(odd)
+            where = rng.choice(["drop", "put", "rename", "top", "opts"])
+            state = mutant["state_dict"]
+            if not isinstance(state, dict):
+                break
+            if where == "drop":
+                state.pop(name, None)
+            elif where == "put":
+                state[name] = value
+            elif where == "rename":
+                moved = name.replace(rng.choice("abces."), rng.choice(["", "9", ".", "\u0663"]), 1)
+                state[moved] = state.pop(name, torch.zeros(1))
+            elif where == "top":
+                mutant[rng.choice(["latent_avg", "opts", "state_dict", "extra"])] = value
+            elif isinstance(mutant["opts"], dict):
+                key = rng.choice(["encoder_type", "start_from_latent_avg", "output_size"])
+                mutant["opts"][key] = value
+        inversion_layout(mutant)
+        face_id_layout(mutant)
+        try:
+            checkpoint = inversion_to_ours(mutant)
+            if not checkpoint.needs_latent_avg:
+                checkpoint.build_encoder()
+            ours_to_inversion(checkpoint)
+        except CheckpointError as error:
+            refused += 1
+            assert len(str(error)) < 500 and str(error).isprintable()
+    assert 50 < refused < 150

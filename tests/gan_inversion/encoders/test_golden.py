@@ -11,7 +11,9 @@ from gan_inversion.checkpoints.encoder_layouts import (
     inversion_to_ours,
     ours_to_inversion,
 )
+from gan_inversion.checkpoints.stylegan2_layouts import rosinality_to_ours
 from gan_inversion.encoders import ArcFace, Encoder4Editing, IDLoss
+from gan_inversion.generators.stylegan2 import StyleGAN2Generator
 from tests.gan_inversion.encoders.golden import Case
 
 pytestmark = pytest.mark.slow  # 30 to 150 million weights are drawn for each
@@ -77,9 +79,6 @@ def test_arcface_and_identity_loss(shared_dir):
 @torch.no_grad()
 def test_full_checkpoint(shared_dir):
     """The whole of e4e at 32 pixels: encoder, mean latent and generator from one file."""
-    stylegan2 = pytest.importorskip("gan_inversion.generators.stylegan2")
-    from gan_inversion.checkpoints.stylegan2_layouts import rosinality_to_ours
-
     case = Case.load(shared_dir, "psp_full_Encoder4Editing_g32")
     latent_avg = torch.from_numpy(case.rule.tensor(case.salt, "latent_avg", (8, 512), a=0.5))
     assert torch.equal(latent_avg, case.outputs["latent_avg"])
@@ -98,7 +97,7 @@ def test_full_checkpoint(shared_dir):
     case.check("codes", codes)
 
     config, state = rosinality_to_ours({"g_ema": checkpoint.decoder})
-    generator = stylegan2.StyleGAN2Generator.from_state(config, state | {"w_avg": latent_avg[0]})
+    generator = StyleGAN2Generator.from_state(config, state | {"w_avg": latent_avg[0]})
     image = generator.synthesis(codes)
     case.check("image", image)
     pooled = F.adaptive_avg_pool2d(image, 256)[:, :, ::8, ::8]
