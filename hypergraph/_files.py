@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import secrets
 import shutil
 import zlib
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 PathLike = str | os.PathLike[str]
+
+# The names that `atomic_writer` gives its temporary files.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 # More than this in one file is a mistake or an attack (a few MB of gzip unpack to it).
 MAX_BYTES = 4 * 2**30
@@ -88,6 +92,21 @@ def atomic_writer(path: PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_orphans(folder: PathLike) -> list[Path]:
+    """Remove the temporary files that killed writers left in a folder; return their paths.
+
+    Only for a folder that nobody else is writing to: a file being written would be removed, too.
+    """
+    orphans = [
+        path
+        for path in Path(folder).iterdir()
+        if _TEMPORARY.fullmatch(path.name) and path.is_file()
+    ]
+    for path in orphans:
+        path.unlink(missing_ok=True)
+    return orphans
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 from .errors import AssetError, CheckpointError, GanInversionError, PhotoError
 
 if TYPE_CHECKING:
+    from .checkpoints.load import (
+        load_discriminator,
+        load_encoder,
+        load_face_id,
+        load_generator,
+    )
     from .editor import Editor, EditResult, OpenPhoto
 
 __all__ = [
@@ -17,6 +23,10 @@ __all__ = [
     "GanInversionError",
     "OpenPhoto",
     "PhotoError",
+    "load_discriminator",
+    "load_encoder",
+    "load_face_id",
+    "load_generator",
 ]
 
 
@@ -26,4 +36,8 @@ def __getattr__(name: str) -> Any:
         from . import editor
 
         return getattr(editor, name)
+    if name in ("load_discriminator", "load_encoder", "load_face_id", "load_generator"):
+        from .checkpoints import load
+
+        return getattr(load, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

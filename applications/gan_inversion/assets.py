@@ -87,6 +87,29 @@ ASSETS: dict[str, Asset] = {
     ),
 }
 
+_METRICS = "pip install 'hypergraph-nn[metrics]'"
+_HEADS = {
+    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+    "squeeze": "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+}
+# Files that only some commands need: `assets_installed()` does not ask for them.
+OPTIONAL_ASSETS: dict[str, Asset] = {
+    # LPIPS v0.1's linear heads: two packages ship the same bytes.
+    **{
+        f"lpips_{net}": Asset(
+            "torchmetrics", f"functional/image/lpips_models/{net}.pth", digest, _METRICS
+        )
+        for net, digest in _HEADS.items()
+    },
+    **{
+        f"lpips_{net}_of_lpips": Asset(
+            "lpips", f"weights/v0.1/{net}.pth", digest, "pip install --no-deps lpips==0.1.4"
+        )
+        for net, digest in _HEADS.items()
+    },
+}
+
 
 def _package_folder(package: str) -> Path | None:
     # find_spec of a top-level name reads no code of the package.
@@ -101,7 +124,7 @@ def asset_path(name: str) -> Path:
     """Return the path of a packaged file after checking its SHA-256.
 
     Args:
-        name: a key of :data:`ASSETS`, for example ``"landmarks68"`` or ``"astronaut"``.
+        name: a key of :data:`ASSETS` or :data:`OPTIONAL_ASSETS`, for example ``"landmarks68"``.
 
     Returns:
         The file's path inside the installed package.
@@ -109,14 +132,15 @@ def asset_path(name: str) -> Path:
     Raises:
         AssetError: unknown name, package not installed, file missing, or other content.
     """
-    if name not in ASSETS:
-        raise AssetError(f"asset `name` must be one of {sorted(ASSETS)}, got {name!r}")
-    asset = ASSETS[name]
+    asset = ASSETS.get(name) or OPTIONAL_ASSETS.get(name)
+    if asset is None:
+        names = sorted([*ASSETS, *OPTIONAL_ASSETS])
+        raise AssetError(f"asset `name` must be one of {names}, got {name!r}")
     folder = _package_folder(asset.package)
     if folder is None:
         raise AssetError(
             f"asset {name!r} needs the package {asset.package!r}, which is not installed; "
-            f"run `make demo` or `{asset.install}`"
+            f"run {'`make demo` or ' if name in ASSETS else ''}`{asset.install}`"
         )
     path = folder / asset.path
     if not path.is_file():
@@ -133,7 +157,7 @@ def asset_path(name: str) -> Path:
 
 
 def assets_installed(*names: str) -> bool:
-    """Tell whether all the named assets can be used (all of them, if none is named)."""
+    """Tell whether all the named assets can be used (all of ASSETS, if none is named)."""
     try:
         for name in names or ASSETS:
             asset_path(name)

@@ -18,6 +18,7 @@ TRAINERS = {
     "pairs": "edit_pairs",
     "dh-net": "train_dh_net",
     "ef-net": "train_ef_net",
+    "stylegan2": "train_stylegan2",
 }
 DEMO_EDITS = {
     "astronaut": ({"smile": -2.0}, {"age": -2.0}),
@@ -80,7 +81,26 @@ def _parser() -> argparse.ArgumentParser:
     _inversion_options(demo)
 
     commands.add_parser("directions", help="list the edits there are")
-    train = commands.add_parser("train", help="make the shipped weights again", add_help=False)
+    doctor = commands.add_parser("doctor", help="say what a file of weights is and what it is for")
+    doctor.add_argument("file", type=Path, nargs="+")
+    convert = commands.add_parser("convert", help="convert a file of weights")
+    convert.add_argument("source", type=Path, metavar="IN")
+    convert.add_argument("target", type=Path, metavar="OUT", help=".safetensors (ours), .pt, .pth")
+    convert.add_argument(
+        "--part", choices=("generator", "discriminator", "encoder", "face_id"), default=None
+    )
+    convert.add_argument(
+        "--layout", choices=("rosinality", "mmgen", "nvlabs"), default="rosinality"
+    )
+    convert.add_argument("--encoder", choices=("psp", "e4e"), help="if the file does not tell")
+    convert.add_argument("--sha256", help="what IN must hash to")
+    evaluate = commands.add_parser(
+        "evaluate", help="compare two folders of images: PSNR, SSIM, ID, FID ...", add_help=False
+    )
+    evaluate.add_argument("arguments", nargs=argparse.REMAINDER)
+    train = commands.add_parser(
+        "train", help="make the shipped weights again, or a StyleGAN2", add_help=False
+    )
     train.add_argument("network", choices=sorted(TRAINERS))
     train.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
@@ -188,6 +208,33 @@ def _run_demo(args: argparse.Namespace) -> None:
         print(f"  {path}")
 
 
+def _run_doctor(args: argparse.Namespace) -> int:
+    from .checkpoints.doctor import doctor
+
+    reports = [doctor(path) for path in args.file]
+    print("\n\n".join(map(str, reports)))
+    return 0 if all(report.usable and not report.problems for report in reports) else 1
+
+
+def _run_convert(args: argparse.Namespace) -> None:
+    from .checkpoints.doctor import convert
+    from .errors import GanInversionError
+
+    options = {} if args.encoder is None else {"encoder": args.encoder}
+    try:
+        network = convert(
+            args.source,
+            args.target,
+            part=args.part,
+            layout=args.layout,
+            options=options,
+            sha256=args.sha256,
+        )
+    except OSError as error:
+        raise GanInversionError(f"`OUT`: {args.target} cannot be written: {error}") from error
+    print(f"{args.target}: {network.network}, {len(network.state)} tensors")
+
+
 def _run_directions() -> None:
     from .directions import load_directions
 
@@ -205,6 +252,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "train":
             module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
             module.main(args.arguments)
+        elif args.command == "evaluate":
+            importlib.import_module(".metrics.command", __package__).main(args.arguments)
+        elif args.command == "doctor":
+            return _run_doctor(args)
+        elif args.command == "convert":
+            _run_convert(args)
         elif args.command == "edit":
             _run_edit(args)
         elif args.command == "invert":

@@ -21,9 +21,9 @@ from .align import Alignment, align_face, select_face
 from .directions import Direction, Directions, load_direction_file, load_directions
 from .generators import Generator, load_default_generator
 from .inversion import Inversion, InversionCache, InversionConfig
-from .known_answer import psnr
 from .landmarks import detect_faces, identity_distance, identity_embedding
 from .methods import Edited, Method, Plain
+from .metrics.psnr import pooled_psnr
 from .paste import paste_back
 from .photo import load_photo, photo_hash, save_png
 from .report import edit_sheet
@@ -163,7 +163,7 @@ class OpenPhoto:
             },
             "inversion": {
                 "config": asdict(self.editor.inversion_config),
-                "psnr_256": round(psnr(_area(self.inversion.image), _area(aligned)), 2),
+                "psnr_256": round(pooled_psnr(_area(self.inversion.image), _area(aligned)), 2),
                 "identity_distance": distance(to_image(self.inversion.image)),
             },
             "inversion_cached": self.inversion.seconds == 0,
@@ -171,7 +171,7 @@ class OpenPhoto:
             "identity_distance": distance(face),
             "identity_distance_of_plain_edit": distance(to_image(edited.plain)),
             "psnr_where_mask_is_0": (
-                _finite(psnr(to_tensor(face), aligned, outside)) if outside.any() else None
+                _finite(pooled_psnr(to_tensor(face), aligned, outside)) if outside.any() else None
             ),
             "seconds": {k: round(v, 3) for k, v in (self.seconds | seconds).items()},
             "versions": {"torch": torch.__version__},

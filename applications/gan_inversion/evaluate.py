@@ -25,8 +25,9 @@ from torch import Tensor
 from .assets import asset_path
 from .editor import Editor, to_tensor
 from .inversion import Inversion
-from .known_answer import REPORTING_LAYERS, average_precision, composite, draw_layer, psnr, score
+from .known_answer import REPORTING_LAYERS, average_precision, composite, draw_layer, score
 from .methods.dhfusion import DHFusion
+from .metrics.psnr import capped, pooled_psnr
 from .paste import paste_back
 from .training.attribute_networks import JudgeNetworks, load_judge_networks
 from .training.edit_pairs import edit_region, simulated_inversion
@@ -114,11 +115,6 @@ def polygon_weight(polygons: list[list[tuple[int, int]]], size: tuple[int, int])
     return torch.from_numpy(np.array(canvas, np.float32))[None, None]
 
 
-def finite(value: float) -> float:
-    """PSNR for a JSON file, which has no infinity: 120 dB stands for equal."""
-    return min(value, 120.0)
-
-
 def photographs(editor: Editor, judge: JudgeNetworks, out: Path | None) -> list[dict[str, Any]]:
     """Edit the demo photographs and measure what the table of the README shows."""
     rows = []
@@ -146,8 +142,8 @@ def photographs(editor: Editor, judge: JudgeNetworks, out: Path | None) -> list[
                 weight = polygon_weight(polygons, photo.photo.size)
                 inside = weight * polygon_weight([quad], photo.photo.size)  # type: ignore[list-item]
                 kept[region] = {
-                    "psnr": finite(psnr(to_tensor(result.photo), original, inside)),
-                    "psnr_of_plain_edit": finite(psnr(plain_photo, original, inside)),
+                    "psnr": capped(pooled_psnr(to_tensor(result.photo), original, inside)),
+                    "psnr_of_plain_edit": capped(pooled_psnr(plain_photo, original, inside)),
                     "share_inside_the_crop": (inside.sum() / weight.sum()).item(),
                 }
             rows.append(
@@ -216,7 +212,7 @@ def generated(
             for fusion, value in results.items():
                 scores[fusion].append(score(value, target, photo))
                 if edge.any():
-                    band[fusion].append(psnr(value, target, edge))
+                    band[fusion].append(pooled_psnr(value, target, edge))
             small = F.interpolate(m, size=region.shape[-2:], mode="area")
             precision.append(average_precision(small, region))
         print(f"\r{i + 1}/{count} generated faces", end="", file=sys.stderr, flush=True)

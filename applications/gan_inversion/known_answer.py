@@ -197,24 +197,6 @@ def score(out: Tensor, ideal: Tensor, photo: Tensor) -> float:
     return 1 - (out - ideal).square().sum().item() / change
 
 
-def psnr(a: Tensor, b: Tensor, weight: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1] (peak 2), optionally weighted.
-
-    Args:
-        a: ``[B, 3, H, W]``.
-        b: like ``a``.
-        weight: ``[B, 1, H, W]``, for example a polygon's mask.
-
-    Raises:
-        ValueError: the weight is 0 everywhere.
-    """
-    if weight is not None and not weight.any():
-        raise ValueError("`weight` is 0 everywhere: there is nothing to compare")
-    error = (a - b).square().mean(1, keepdim=True)
-    mean = error.mean() if weight is None else (error * weight).sum() / weight.sum()
-    return math.inf if mean == 0 else 10 * math.log10(4 / mean.item())
-
-
 def average_precision(prediction: Tensor, truth: Tensor) -> float:
     """Area under precision-recall of ``prediction`` against the soft labels ``truth``.
 

@@ -13,9 +13,9 @@ from gan_inversion.known_answer import (
     average_precision,
     composite,
     draw_layer,
-    psnr,
     score,
 )
+from gan_inversion.metrics.psnr import pooled_psnr
 
 
 @pytest.mark.parametrize("kind", sorted(TRAINING_LAYERS | REPORTING_LAYERS))
@@ -59,10 +59,10 @@ def test_score_is_0_for_nothing_and_1_for_the_ideal():
 
 def test_psnr_by_hand():
     a, b = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.2)
-    assert psnr(a, b) == pytest.approx(10 * math.log10(4 / 0.04), abs=1e-4)
+    assert pooled_psnr(a, b) == pytest.approx(10 * math.log10(4 / 0.04), abs=1e-4)
     weight = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     b[0, :, 0, 0] = 0
-    assert psnr(a, b, weight) == math.inf
+    assert pooled_psnr(a, b, weight) == math.inf
 
 
 def test_average_precision_by_hand():

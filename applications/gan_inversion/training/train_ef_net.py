@@ -25,11 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..generators import load_default_generator
-from ..known_answer import TRAINING_LAYERS, composite, draw_layer, psnr
+from ..known_answer import TRAINING_LAYERS, composite, draw_layer
 from ..methods.dhfusion.dh_net import DHNet
 from ..methods.dhfusion.ef_net import FEATURE_SIDES, EFNet, dilate
 from ..methods.dhfusion.mask import fusion_mask
 from ..methods.dhfusion.weights import load_dh_net, save_network
+from ..metrics.psnr import pooled_psnr
 from ..perceptual import EfficientNetLite0, feature_distance, load_efficientnet_lite0
 from .edit_pairs import from_bytes
 from .pair_folder import identity_files, read
@@ -208,8 +209,8 @@ def main(argv: list[str] | None = None) -> None:
             top, left = choose_window(example["mask"], rng)
             out, target, near, _ = run(example, top, left, False)
             for name in ("blend", "residual", "feature"):
-                totals[name].append(psnr(out[name], target, near))
-            totals["plain"].append(psnr(crop(example["edited"], top, left), target, near))
+                totals[name].append(pooled_psnr(out[name], target, near))
+            totals["plain"].append(pooled_psnr(crop(example["edited"], top, left), target, near))
         return {f"psnr_near_mask_{k}": float(np.mean(v)) for k, v in totals.items()}
 
     config = TrainerConfig(
