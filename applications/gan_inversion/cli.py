@@ -95,15 +95,45 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--encoder", choices=("psp", "e4e"), help="if the file does not tell")
     convert.add_argument("--sha256", help="what IN must hash to")
     evaluate = commands.add_parser(
-        "evaluate", help="compare two folders of images: PSNR, SSIM, ID, FID ...", add_help=False
+        "evaluate",
+        help="compare two folders of images: PSNR, SSIM, ID, FID ...",
+        description="Compare two folders of images, matched by name; every figure comes with its "
+        "protocol and, where it is sampled, with a 95-percent interval.",
     )
-    evaluate.add_argument("arguments", nargs=argparse.REMAINDER)
+    _evaluate_options(evaluate)
     train = commands.add_parser(
         "train", help="make the shipped weights again, or a StyleGAN2", add_help=False
     )
     train.add_argument("network", choices=sorted(TRAINERS))
     train.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("real", type=Path, help="folder of originals")
+    add("fake", type=Path, help="folder of results")
+    add("--out", type=Path, default=None, metavar="FILE", help="JSON file for the whole report")
+    add(
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="psnr, ssim, ms-ssim, lpips, id, fd, kd, fid or kid, once for each; default: psnr, "
+        "ssim, id, fd, kd, lpips with --lpips, and fid, kid in place of fd, kd with --inception",
+    )
+    add("--ssim", default="wang", metavar="NAME", help="wang, skimage, torchmetrics ...")
+    add("--resize", type=_positive, default=None, metavar="SIDE", help="to squares, first")
+    add("--lpips", type=Path, default=None, metavar="FILE", help="torchvision's trunk for LPIPS")
+    add("--lpips-trunk", choices=("alex", "vgg", "squeeze"), default="alex")
+    add(
+        "--inception", type=Path, default=None, metavar="FILE", help="pt_inception-2015-12-05-*.pth"
+    )
+    add("--clean", action="store_true", help="clean-fid's resizing for Inception")
+    add("--face-id", type=Path, default=None, metavar="FILE", help="ArcFace, in place of dlib")
+    add("--batch-size", type=_positive, default=16)
+    add("--seed", type=int, default=0, help="of intervals and blocks")
+    add("--threads", type=_positive, default=None, help="CPU threads")
+    add("--quiet", action="store_true", help="no progress bars")
 
 
 def _inversion_options(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +283,9 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
             module.main(args.arguments)
         elif args.command == "evaluate":
-            importlib.import_module(".metrics.command", __package__).main(args.arguments)
+            from .metrics.command import evaluate
+
+            evaluate(args)
         elif args.command == "doctor":
             return _run_doctor(args)
         elif args.command == "convert":

@@ -237,6 +237,8 @@ def test_command(
     assert "`fake` must be a folder" in capsys.readouterr().err
     assert main([*given, "--clean"]) == 1
     assert "--inception FILE" in capsys.readouterr().err
+    assert main([*given, "--metric", "best"]) == 1
+    assert "`metrics` must be a list of some of" in capsys.readouterr().err
     page = tmp_path / "inception.pth"
     page.write_text("<!DOCTYPE html><html></html>")
     assert main([*given, "--inception", str(page)]) == 1
