@@ -48,7 +48,7 @@ def _audit_hook(tmp_path_factory):
     global _heard
     # Reading a zip for the first time imports a text encoding, which counts as running code.
     path = tmp_path_factory.mktemp("first") / "a.pt"
-    path.write_bytes(torch_bytes({"a": torch.ones(1)}))
+    path.write_bytes(payloads.torch_zip(b"N"))
     read_checkpoint(path)
     sys.addaudithook(_listen)  # for good, so it only listens while asked to
     yield
@@ -252,6 +252,22 @@ BOMBS: dict[str, bytes] = {
     "deep tuple as a key": payloads.pickled(b"}" + b")" + b"\x85" * 100_000 + b"Ns"),
     "wide tuple as a key": payloads.pickled(b"}" + _tuples(50) + b"Ns"),
     "wide tuple in a set": payloads.pickled(b"\x8f(" + _tuples(50) + b"\x90"),
+    "wide tuple in an old set": payloads.pickled(
+        name("builtins:set") + b"]" + _tuples(50) + b"a" + b"\x85R"
+    ),
+    "wide tuple as a storage's class": payloads.torch_zip(
+        b"(" + text("storage") + _tuples(50) + text("0") + text("cpu") + b"K\x01tQ"
+    ),
+    "wide list as a storage's key": payloads.torch_zip(
+        b"(" + text("storage") + name("torch:FloatStorage") + _lists(50) + b"NK\x01tQ"
+    ),
+    "wide list as a number format": payloads.pickled(
+        call("torch._utils:_rebuild_tensor_v3", *[b"N"] * 6, _lists(50))
+    ),
+    "wide list as a size": payloads.pickled(call("torch:Size", _lists(50))),
+    "wide list as a class": payloads.pickled(_lists(50) + b")\x81"),
+    "wide list as a function": payloads.pickled(_lists(50) + b")R"),
+    "wide list as a name": payloads.pickled(text("os") + _lists(50) + b"\x93"),
     "contains itself": payloads.pickled(b"]q\x00h\x00a"),
     "contains itself by way of a tuple": payloads.pickled(b"]q\x00h\x00\x85a"),
     "networks without end": payloads.pickled(_modules()),
