@@ -372,6 +372,8 @@ class StyleGAN2Generator(Generator):
             return hooked(f"conv{i}", layer(x, style, weight, planes[i], self.kernel))
 
         x = hooked("const", self.const.expand(w.shape[0], -1, -1, -1))
+        if x.device.type == "cpu":  # everything behind follows; see benchmarks/generator
+            x = x.contiguous(memory_format=torch.channels_last)
         x = conv(0, x)
         image: Tensor | None = None
         features: dict[int, Tensor] = {}
