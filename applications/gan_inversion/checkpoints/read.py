@@ -168,7 +168,8 @@ def _read(file: BinaryIO, size: int, sha256: str | None) -> Content:
         container, tree = read_pickles(file, size)
     except (NotAPickle, CutShort):
         if _is_text(head):
-            raise Refused(f"it is text, not weights; it begins {shown(head[:40])!r}") from None
+            start = shown(head[:40].decode())
+            raise Refused(f"it is text, not weights; it begins {start!r}") from None
         raise
     return Content(container, tree, {}, False, size, sha256)
 
