@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -40,7 +39,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     print(
-        f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
         f"{options.threads} thread(s); seconds of CPU time, ratio = rival / ours"
     )
     rows = []

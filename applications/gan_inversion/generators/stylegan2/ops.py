@@ -340,11 +340,14 @@ def modulated_conv2d(
     kernels = (weight if per_sample else weight[None]) * style[:, None, :, None, None]
     if out_scale is not None:
         kernels = kernels * out_scale[:, :, None, None, None]
-    rows = [
-        resample_conv2d(sample, k, kernel, up, down, padding, flip=up > 1, bias=bias)
-        for sample, k in zip(x.split(1), kernels.unbind(), strict=True)
-    ]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def convolve(sample: Tensor, k: Tensor) -> Tensor:
+        return resample_conv2d(sample, k, kernel, up, down, padding, flip=up > 1, bias=bias)
+
+    if x.shape[0] == 1:
+        return convolve(x, kernels[0])
+    pairs = zip(x.split(1), kernels.unbind(), strict=True)
+    return torch.cat([convolve(sample, k) for sample, k in pairs])
 
 
 def choose_implementation(
