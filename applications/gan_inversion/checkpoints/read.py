@@ -90,7 +90,7 @@ def read_checkpoint(path: str | os.PathLike[str], sha256: str | None = None) -> 
         ValueError: ``sha256`` is not one.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> folder = tempfile.mkdtemp()
         >>> torch.save({"w": torch.arange(3.0)}, folder + "/a.pt")
         >>> read_checkpoint(folder + "/a.pt")
