@@ -85,6 +85,21 @@ def test_path_length_penalty_has_gradients(generator) -> None:
         near(ours, theirs, 1e-9)
 
 
+def test_functional_transforms(generator, code) -> None:
+    trainable = copy.deepcopy(generator).requires_grad_(True)
+    state = dict(trainable.named_parameters())
+
+    def energy(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(trainable, parameters, (code,)).square().mean()
+
+    (expected,) = torch.autograd.grad(energy(state), state["convs.6.weight"])
+    near(torch.func.grad(energy)(state)["convs.6.weight"], expected, 1e-4)
+    tangents = {name: torch.zeros_like(value) for name, value in state.items()}
+    tangents["convs.6.weight"] = torch.randn_like(expected)
+    _, slope = torch.func.jvp(energy, (state,), (tangents,))
+    near(slope, (expected * tangents["convs.6.weight"]).sum(), 1e-3)
+
+
 def test_truncation_mixing_and_statistics(generator) -> None:
     z = torch.randn(3, 16)
     w = generator.mapping(z)

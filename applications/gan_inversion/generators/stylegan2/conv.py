@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _BLOCK = 1 << 18  # numbers of a block of patches: 1 MB, the usual second-level cache
 _SMALL = 16 * 16  # fewer pixels than this gain nothing
@@ -42,7 +43,11 @@ def _ours_is_faster(x: Tensor, weight: Tensor) -> bool:
         and weight.requires_grad
         and weight.shape[-1] > 1
         and x.shape[2] * x.shape[3] >= _SMALL
-        and not torch.compiler.is_compiling()  # compilers and exporters choose for themselves
+        # Compilers and exporters choose for themselves; forward mode and torch.func have no rule
+        # for ours.
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
         and x.is_contiguous(memory_format=torch.channels_last)
         and not x.is_contiguous()
     )
