@@ -94,6 +94,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--encoder", choices=("psp", "e4e"), help="if the file does not tell")
     convert.add_argument("--sha256", help="what IN must hash to")
+    export = commands.add_parser(
+        "export", help="write a generator, or the edit of a photograph, as ONNX"
+    )
+    export.add_argument(
+        "source", metavar="IN", help="a file of a StyleGAN2 generator, or default: MobileStyleGAN"
+    )
+    export.add_argument("target", type=Path, metavar="OUT", help=".onnx")
+    export.add_argument("--part", choices=("generator", "edit"), default="generator")
+    export.add_argument("--noise", choices=("const", "none"), default="const")
+    export.add_argument("--resolution", type=_positive, default=None, help="default: the full one")
+    export.add_argument("--fusion", choices=("residual", "feature", "blend"), default="residual")
+    export.add_argument(
+        "--tolerance", type=float, default=None, help="largest relative difference from PyTorch"
+    )
+    export.add_argument("--sha256", help="what IN must hash to")
     evaluate = commands.add_parser(
         "evaluate",
         help="compare two folders of images: PSNR, SSIM, ID, FID ...",
@@ -265,6 +280,47 @@ def _run_convert(args: argparse.Namespace) -> None:
     print(f"{args.target}: {network.network}, {len(network.state)} tensors")
 
 
+def _run_export(args: argparse.Namespace) -> None:
+    from .checkpoints.load import load_generator
+    from .errors import GanInversionError
+    from .export import EDIT_TOLERANCE, TOLERANCE, export_edit, export_generator
+    from .generators import Generator, load_default_generator
+    from .methods.dhfusion import DHFusion
+
+    edits = args.part == "edit"
+    if edits and args.source != "default":
+        raise ValueError(
+            "`IN` must be default with --part edit: the shipped DH-Net and EF-Net belong to it"
+        )
+    if edits and (args.resolution is not None or args.noise != "const"):
+        raise ValueError("--resolution and --noise are for --part generator")
+    generator: Generator
+    if args.source == "default":
+        generator = load_default_generator()
+    else:
+        generator = load_generator(args.source, sha256=args.sha256)
+    try:
+        if edits:
+            method = DHFusion(generator, args.fusion)
+            tolerance = EDIT_TOLERANCE if args.tolerance is None else args.tolerance
+            print(export_edit(method, args.target, tolerance=tolerance))
+        else:
+            tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+            print(
+                export_generator(
+                    generator,
+                    args.target,
+                    noise=args.noise,
+                    resolution=args.resolution,
+                    tolerance=tolerance,
+                )
+            )
+    except ImportError as error:
+        raise GanInversionError(str(error)) from error
+    except OSError as error:
+        raise GanInversionError(f"`OUT`: {args.target} cannot be written: {error}") from error
+
+
 def _run_directions() -> None:
     from .directions import load_directions
 
@@ -290,6 +346,8 @@ def main(argv: list[str] | None = None) -> int:
             return _run_doctor(args)
         elif args.command == "convert":
             _run_convert(args)
+        elif args.command == "export":
+            _run_export(args)
         elif args.command == "edit":
             _run_edit(args)
         elif args.command == "invert":

@@ -36,11 +36,23 @@ class Hub(_Base):
     in these folders; for one, see :mod:`gan_inversion.checkpoints.files`.
 
     Attributes:
+        config: what the network was made with: that dataclass, or a dictionary of arguments.
         config_class: the dataclass that the network is made with; None if it is made with plain
             arguments.
     """
 
+    config: Any
     config_class: ClassVar[type[Any] | None] = None
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:
+        """Write ``model.safetensors``, ``config.json`` and a card into a folder.
+
+        Raises:
+            ImportError: the extra ``hub`` is not installed.
+        """
+        # The mixin's own record of arguments knows nothing of a configuration that is a default.
+        kwargs.setdefault("config", self.config)
+        return super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -54,7 +66,14 @@ class Hub(_Base):
 
         try:
             network = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except (SafetensorError, FileNotFoundError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            FileNotFoundError,
+            RuntimeError,
+            SafetensorError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise CheckpointError(
                 f"{pretrained_model_name_or_path}: cannot be loaded as a {cls.__name__}: "
                 f"{str(error)[:1000]}"
