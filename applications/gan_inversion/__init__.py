@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import AssetError, CheckpointError, GanInversionError, PhotoError
@@ -40,4 +41,6 @@ def __getattr__(name: str) -> Any:
         from .checkpoints import load
 
         return getattr(load, name)
+    if name == "metrics":
+        return importlib.import_module(".metrics", __package__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

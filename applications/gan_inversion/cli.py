@@ -94,16 +94,61 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--encoder", choices=("psp", "e4e"), help="if the file does not tell")
     convert.add_argument("--sha256", help="what IN must hash to")
-    evaluate = commands.add_parser(
-        "evaluate", help="compare two folders of images: PSNR, SSIM, ID, FID ...", add_help=False
+    export = commands.add_parser(
+        "export", help="write a generator, or the edit of a photograph, as ONNX"
     )
-    evaluate.add_argument("arguments", nargs=argparse.REMAINDER)
+    export.add_argument(
+        "source", metavar="IN", help="a file of a StyleGAN2 generator, or default: MobileStyleGAN"
+    )
+    export.add_argument("target", type=Path, metavar="OUT", help=".onnx")
+    export.add_argument("--part", choices=("generator", "edit"), default="generator")
+    export.add_argument("--noise", choices=("const", "none"), default="const")
+    export.add_argument("--resolution", type=_positive, default=None, help="default: the full one")
+    export.add_argument("--fusion", choices=("residual", "feature", "blend"), default="residual")
+    export.add_argument(
+        "--tolerance", type=float, default=None, help="largest relative difference from PyTorch"
+    )
+    export.add_argument("--sha256", help="what IN must hash to")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="compare two folders of images: PSNR, SSIM, ID, FID ...",
+        description="Compare two folders of images, matched by name; every figure comes with its "
+        "protocol and, where it is sampled, with a 95-percent interval.",
+    )
+    _evaluate_options(evaluate)
     train = commands.add_parser(
         "train", help="make the shipped weights again, or a StyleGAN2", add_help=False
     )
     train.add_argument("network", choices=sorted(TRAINERS))
     train.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("real", type=Path, help="folder of originals")
+    add("fake", type=Path, help="folder of results")
+    add("--out", type=Path, default=None, metavar="FILE", help="JSON file for the whole report")
+    add(
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="psnr, ssim, ms-ssim, lpips, id, fd, kd, fid or kid, once for each; default: psnr, "
+        "ssim, id, fd, kd, lpips with --lpips, and fid, kid in place of fd, kd with --inception",
+    )
+    add("--ssim", default="wang", metavar="NAME", help="wang, skimage, torchmetrics ...")
+    add("--resize", type=_positive, default=None, metavar="SIDE", help="to squares, first")
+    add("--lpips", type=Path, default=None, metavar="FILE", help="torchvision's trunk for LPIPS")
+    add("--lpips-trunk", choices=("alex", "vgg", "squeeze"), default="alex")
+    add(
+        "--inception", type=Path, default=None, metavar="FILE", help="pt_inception-2015-12-05-*.pth"
+    )
+    add("--clean", action="store_true", help="clean-fid's resizing for Inception")
+    add("--face-id", type=Path, default=None, metavar="FILE", help="ArcFace, in place of dlib")
+    add("--batch-size", type=_positive, default=16)
+    add("--seed", type=int, default=0, help="of intervals and blocks")
+    add("--threads", type=_positive, default=None, help="CPU threads")
+    add("--quiet", action="store_true", help="no progress bars")
 
 
 def _inversion_options(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +280,47 @@ def _run_convert(args: argparse.Namespace) -> None:
     print(f"{args.target}: {network.network}, {len(network.state)} tensors")
 
 
+def _run_export(args: argparse.Namespace) -> None:
+    from .checkpoints.load import load_generator
+    from .errors import GanInversionError
+    from .export import EDIT_TOLERANCE, TOLERANCE, export_edit, export_generator
+    from .generators import Generator, load_default_generator
+    from .methods.dhfusion import DHFusion
+
+    edits = args.part == "edit"
+    if edits and args.source != "default":
+        raise ValueError(
+            "`IN` must be default with --part edit: the shipped DH-Net and EF-Net belong to it"
+        )
+    if edits and (args.resolution is not None or args.noise != "const"):
+        raise ValueError("--resolution and --noise are for --part generator")
+    generator: Generator
+    if args.source == "default":
+        generator = load_default_generator()
+    else:
+        generator = load_generator(args.source, sha256=args.sha256)
+    try:
+        if edits:
+            method = DHFusion(generator, args.fusion)
+            tolerance = EDIT_TOLERANCE if args.tolerance is None else args.tolerance
+            print(export_edit(method, args.target, tolerance=tolerance))
+        else:
+            tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+            print(
+                export_generator(
+                    generator,
+                    args.target,
+                    noise=args.noise,
+                    resolution=args.resolution,
+                    tolerance=tolerance,
+                )
+            )
+    except ImportError as error:
+        raise GanInversionError(str(error)) from error
+    except OSError as error:
+        raise GanInversionError(f"`OUT`: {args.target} cannot be written: {error}") from error
+
+
 def _run_directions() -> None:
     from .directions import load_directions
 
@@ -253,11 +339,15 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f".training.{TRAINERS[args.network]}", __package__)
             module.main(args.arguments)
         elif args.command == "evaluate":
-            importlib.import_module(".metrics.command", __package__).main(args.arguments)
+            from .metrics.command import evaluate
+
+            evaluate(args)
         elif args.command == "doctor":
             return _run_doctor(args)
         elif args.command == "convert":
             _run_convert(args)
+        elif args.command == "export":
+            _run_export(args)
         elif args.command == "edit":
             _run_edit(args)
         elif args.command == "invert":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import BinaryIO
 
 # A checkpoint with optimiser, generator and discriminator needs about 100,000 operations; two
@@ -39,9 +40,30 @@ class CutShort(Refused):
         )
 
 
-def shown(text: object, length: int = 80) -> str:
-    """Text from a file, made safe for a message: ASCII, one line, not long."""
-    quoted = ascii(text if isinstance(text, str) else str(text))[1:-1]
+@dataclass(frozen=True)
+class Global:
+    """A name in a pickle: two words, of which nothing is ever looked up."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+_SHOWN = (str, bytes, int, float, type(None), Exception, Global)
+
+
+def shown(value: object, length: int = 80) -> str:
+    """A value from a file, made safe for a message: ASCII, one line, not long.
+
+    Containers are named by their type only: one that holds itself twice, again and again, has few
+    bytes and a text without end. Tuples of numbers are shown.
+    """
+    flat = isinstance(value, tuple) and all(isinstance(n, (int, float)) for n in value[:64])
+    if not (isinstance(value, _SHOWN) or (flat and len(value) <= 64)):  # type: ignore[arg-type]
+        value = f"a {type(value).__name__}"
+    quoted = ascii(str(value))[1:-1]
     return quoted if len(quoted) <= length else quoted[: length - 3] + "..."
 
 

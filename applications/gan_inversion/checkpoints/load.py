@@ -123,7 +123,7 @@ def part_of(path: Path, found: Found, part: str, options: dict[str, Any]) -> Net
     try:
         return found.parts[part](**(options if found.layout != "gan_inversion" else {}))
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {found.title}: {error}") from error
+        raise CheckpointError(f"{path}: {found.title}: {str(error)[:2000]}") from error
     # A layout's function reads plain dicts that came from outside: what it stumbles over is theirs.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise CheckpointError(

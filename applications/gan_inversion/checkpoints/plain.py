@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .limits import MAX_DEPTH, MAX_MODULES, MAX_OPERATIONS, Refused, shown
-from .recipes import PERSISTENT, ArrayRecord, DTypeRecord, Global, Instance, is_mapping
+from .limits import MAX_DEPTH, MAX_MODULES, MAX_OPERATIONS, Global, Refused, shown
+from .recipes import PERSISTENT, ArrayRecord, DTypeRecord, Instance, is_mapping
 from .tensors import DTYPES, Storage, View, ViewBudget
 
 _SCALARS = (str, bytes, int, float, bool, type(None))
@@ -74,7 +74,9 @@ class _Plain:
         if isinstance(value, dict):
             return self._mapping(value, depth, lenient)
         if isinstance(value, (list, tuple, set)):
-            parts = [self.resolve(part, depth, lenient) for part in value]
+            # The order of a set of texts differs from process to process; its members are plain.
+            ordered = sorted(value, key=repr) if isinstance(value, set) else value
+            parts = [self.resolve(part, depth, lenient) for part in ordered]
             count = 1 + sum(size for _, size in parts)
             items = [part for part, _ in parts]
             return (tuple(items) if isinstance(value, tuple) else items), count

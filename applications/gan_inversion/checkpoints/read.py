@@ -90,7 +90,7 @@ def read_checkpoint(path: str | os.PathLike[str], sha256: str | None = None) -> 
         ValueError: ``sha256`` is not one.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> folder = tempfile.mkdtemp()
         >>> torch.save({"w": torch.arange(3.0)}, folder + "/a.pt")
         >>> read_checkpoint(folder + "/a.pt")
@@ -168,7 +168,8 @@ def _read(file: BinaryIO, size: int, sha256: str | None) -> Content:
         container, tree = read_pickles(file, size)
     except (NotAPickle, CutShort):
         if _is_text(head):
-            raise Refused(f"it is text, not weights; it begins {shown(head[:40])!r}") from None
+            start = shown(head[:40].decode())
+            raise Refused(f"it is text, not weights; it begins {start!r}") from None
         raise
     return Content(container, tree, {}, False, size, sha256)
 

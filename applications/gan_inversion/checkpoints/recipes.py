@@ -15,19 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .limits import FREE_UNPACK_BYTES, Refused, shown
+from .limits import FREE_UNPACK_BYTES, MAX_ODD_KEYS, Global, Refused, shown
 from .tensors import DTYPES, STORAGES, Storage, View, array_tensor, numpy_dtype
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name in a pickle: two words, of which nothing is ever looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
 
 
 @dataclass(eq=False)
@@ -225,8 +214,11 @@ def _namespace(context: _Context) -> Instance:
 def _set(context: _Context, items: Any = ()) -> set[Any]:
     if not isinstance(items, (list, tuple)):
         raise Refused("its pickle makes a set of something else than a list")
-    if not all(isinstance(item, (str, bytes)) for item in items) and len(items) > 1000:
-        raise Refused("its pickle makes a set of more than 1000 members that are not names")
+    # A tuple may take forever to hash, see shown().
+    if not all(isinstance(item, (str, bytes, int, float, type(None))) for item in items):
+        raise Refused("its pickle makes a set of something else than names and numbers")
+    if len(items) > MAX_ODD_KEYS and not all(isinstance(item, str) for item in items):
+        raise Refused(f"its pickle makes a set of more than {MAX_ODD_KEYS} numbers")
     context.recipes.spend(64 * len(items))
     return set(items)
 

@@ -6,9 +6,9 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from .limits import Refused, Stream, shown
+from .limits import Global, Refused, Stream, shown
 from .plain import to_plain
-from .recipes import Global, Recipes, storage_dtype
+from .recipes import Recipes, storage_dtype
 from .tensors import Storage, ViewBudget
 from .unpickle import Machine
 from .zip_files import Archive

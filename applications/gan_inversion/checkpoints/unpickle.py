@@ -18,8 +18,17 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from .limits import MAX_ODD_KEYS, MAX_OPERATIONS, MAX_SETS, CutShort, NotAPickle, Refused, Stream
-from .recipes import Global, Instance, Recipes, make_instance
+from .limits import (
+    MAX_ODD_KEYS,
+    MAX_OPERATIONS,
+    MAX_SETS,
+    CutShort,
+    Global,
+    NotAPickle,
+    Refused,
+    Stream,
+)
+from .recipes import Instance, Recipes, make_instance
 
 _KEYS = (str, bytes, bool, type(None))
 

@@ -34,7 +34,7 @@ class Archive:
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._check_directory(file, size)
+        declared = self._check_directory(file, size)
         try:
             self._zip = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
@@ -58,27 +58,42 @@ class Archive:
             end = info.header_offset + 30 + info.compress_size
             unpacked += info.file_size
             self._entries[info.filename] = info
+        # A damaged length in one entry of the directory can swallow those that follow it.
+        if len(self._entries) != declared:
+            raise Refused(
+                f"its zip directory lists {len(self._entries)} entries and says {declared}; "
+                "it is damaged: fetch it again"
+            )
         if unpacked > MAX_UNPACK_FACTOR * size + FREE_UNPACK_BYTES:
             raise Refused(
                 f"its zip unpacks from {size >> 20} to {unpacked >> 20} MiB: made to exhaust memory"
             )
 
     @staticmethod
-    def _check_directory(file: BinaryIO, size: int) -> None:
-        """Bound the directory, of which zipfile makes an object per entry, before it is read."""
+    def _check_directory(file: BinaryIO, size: int) -> int:
+        """Bound the directory, of which zipfile makes an object per entry, before it is read.
+
+        Returns:
+            How many entries it says it has, which zipfile does not look at.
+        """
         start = max(0, size - 65557)
         file.seek(start)
         tail = file.read(size - start)
         found = tail.rfind(_END)
         if found < 0 or len(tail) - found < 22:
             raise CutShort("a zip archive without its directory, which is at its end")
+        count = int.from_bytes(tail[found + 10 : found + 12], "little")
         length = int.from_bytes(tail[found + 12 : found + 16], "little")
-        if length == 0xFFFFFFFF:
+        if length == 0xFFFFFFFF or count == 0xFFFF:
             found = tail.rfind(_END_64, 0, found)
-            length = int.from_bytes(tail[found + 40 : found + 48], "little") if found >= 0 else 0
+            if found < 0:
+                raise Refused("its zip lacks the directory of large archives; it is damaged")
+            count = int.from_bytes(tail[found + 32 : found + 40], "little")
+            length = int.from_bytes(tail[found + 40 : found + 48], "little")
         if length > MAX_HEADER_BYTES:
             raise Refused(f"its zip directory takes {length >> 20} MiB: no checkpoint's does")
         file.seek(0)
+        return count
 
     @property
     def names(self) -> list[str]:

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..hub import Hub
 from .ir_se import STAGE_CHANNELS, IRTrunk
 
 _STRIDE = 16
 _DROPOUT = 0.4
 
 
-class ArcFace(nn.Module):
+class ArcFace(Hub, nn.Module):
     """A face-recognition network: an aligned face to a point on the unit sphere.
 
     The defaults are the network of ``model_ir_se50.pth``, which pSp, e4e and their successors use

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..hub import Hub
 from .ir_se import IRTrunk
 
 IMAGE_SIZE = 256
@@ -32,7 +33,7 @@ class EqualizedLinear(nn.Module):
         return F.linear(x, self.weight * self.scale, self.bias)
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Hub, nn.Module, ABC):
     """An image to a W+ code: ``trunk``, something that reads its features, plus ``latent_avg``.
 
     Attributes:

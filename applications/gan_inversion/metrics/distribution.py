@@ -7,7 +7,7 @@ Frechet distance is called FID only when the official Inception made the feature
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -204,9 +204,13 @@ def frechet_score(
             strict=True,
         )
         replicates = [_frechet_of_features(x[i], y[j], quick=True) for i, j in halves]
-    return half_sample_score(
+    score = half_sample_score(
         value, protocol, n, torch.tensor(replicates, dtype=torch.float64), seed=seed
     )
+    if score.interval is None:
+        return score
+    low, high = score.interval
+    return replace(score, interval=(max(low, 0.0), high))  # no distance is below 0
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -137,12 +137,14 @@ class RunFolder:
         if fcntl is not None:
             try:
                 fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 self.log.close()
                 raise CheckpointError(
                     f"{folder}: another process is training in this folder; wait for it or use "
                     "another folder"
                 ) from error
+            except OSError:
+                pass  # a file system without locks: as on Windows
         remove_orphans(folder)
 
     def close(self) -> None:

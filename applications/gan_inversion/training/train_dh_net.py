@@ -147,7 +147,8 @@ def main(argv: list[str] | None = None) -> None:
         seconds=None if args.minutes is None else 60 * args.minutes,
         seed=args.seed,
     )
-    steps = train(net, step, config, args.run, description="DH-Net")
+    settings = {"batch": args.batch, "pairs": len(files), "directions": names}
+    steps = train(net, step, config, args.run, description="DH-Net", settings=settings)
     figures = evaluate(net, validation, whole)
     print(figures)
     save_network(

@@ -220,7 +220,8 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint_every=50,
         seed=args.seed,
     )
-    steps = train(net, step, config, args.run, description="EF-Net")
+    settings = {"pairs": len(files)}
+    steps = train(net, step, config, args.run, description="EF-Net", settings=settings)
     figures = evaluate()
     print(figures)
     save_network(

@@ -1,8 +1,8 @@
 """Train a StyleGAN2 from scratch, on faces the project draws or on a folder of pictures.
 
-    python -m gan_inversion.training.train_stylegan2 --run FOLDER
-    python -m gan_inversion.training.train_stylegan2 --run FOLDER --data PICTURES --resolution 64
-    torchrun --standalone --nproc-per-node 2 -m gan_inversion.training.train_stylegan2 --run FOLDER
+    python -m gan_inversion.training.train_stylegan2 --out FOLDER
+    python -m gan_inversion.training.train_stylegan2 --out FOLDER --data PICTURES --resolution 64
+    torchrun --standalone --nproc-per-node 2 -m gan_inversion.training.train_stylegan2 --out FOLDER
 
 The folder gets ``checkpoint.pt`` (the same command resumes from it), ``log.jsonl``, sheets of
 samples with the same latents every time (``fakes-*.png``, ``reals.png``), and at the end
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train_stylegan2", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training")
     parser.add_argument("--data", default="drawn", help="a folder of pictures (default: drawn)")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, help="stop after this long; resumes later")
@@ -186,7 +186,7 @@ def _train(args: argparse.Namespace, config: StyleGAN2Training, workers: Workers
     progress = workers.first and not args.no_progress
     source = _source(args, progress)
     trainer = StyleGAN2Trainer(config, source, seed=args.seed, device=workers.device)
-    reports = [Report(args.sheet_every, sheet_report(trainer, args.run))]
+    reports = [Report(args.sheet_every, sheet_report(trainer, args.out))]
     card: dict[str, Any] = {}
     if args.fd_every:
         from ..metrics import efficientnet_features
@@ -207,7 +207,7 @@ def _train(args: argparse.Namespace, config: StyleGAN2Training, workers: Workers
         trainer.parts,
         trainer.step,
         run_config,
-        args.run,
+        args.out,
         settings=trainer.settings,
         reports=reports,
         workers=workers,
@@ -223,7 +223,7 @@ def _train(args: argparse.Namespace, config: StyleGAN2Training, workers: Workers
             "images_seen": steps * config.batch,
             "training": asdict(config) | asdict(run_config),
         }
-        for path in save_networks(trainer, args.run, card):
+        for path in save_networks(trainer, args.out, card):
             print(path)
     workers.wait()
 

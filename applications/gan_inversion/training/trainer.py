@@ -103,6 +103,10 @@ class Report:
     every: int
     function: Callable[[int], dict[str, float]]
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"`every` must be a whole number from 1 up, got {self.every!r}")
+
 
 def run(
     parts: Mapping[str, Stateful],

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.gan_inversion.checkpoints.payloads import torch_bytes
+
 SOURCE = "raise SystemExit('the source in a pickle was run')\n"
 
 
@@ -95,6 +97,12 @@ def nvlabs_pickle(content: Any, protocol: int = 4) -> bytes:
     """A pickle of persistent objects."""
     with modules_named(torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct}):
         return pickle.dumps(content, protocol)
+
+
+def nvlabs_torch(network: Any) -> bytes:
+    """torch.save of a persistent object."""
+    with modules_named(torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct}):
+        return torch_bytes(network)
 
 
 class TFNetwork:

@@ -144,6 +144,18 @@ def test_damage_is_found_by_the_container(tmp_path, container):
     _check(outcomes)
 
 
+def test_a_zip_directory_cannot_swallow_its_entries(tmp_path):
+    """One damaged length makes the first entry's comment reach to the end of the directory."""
+    content = bytearray(WITH_CHECKSUM["npz"](0))
+    entries = [i for i in range(len(content)) if content[i : i + 4] == b"PK\x01\x02"]
+    first, second, end = entries[0], entries[1], content.rindex(b"PK\x05\x06")
+    content[first + 32 : first + 34] = (end - second).to_bytes(2, "little")
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="lists 1 entries and says 4"):
+        read_checkpoint(path)
+
+
 def test_damage_is_found_in_our_own_files(tmp_path):
     path = tmp_path / "a.safetensors"
     expected = []

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import doctest
+import importlib
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +43,7 @@ from gan_inversion.generators.stylegan2 import (
 )
 from tests.gan_inversion.checkpoints import payloads, synthetic
 from tests.gan_inversion.checkpoints.equal import same
+from tests.gan_inversion.checkpoints.test_stylegan2_layouts import random_generator, tf_variables
 
 G_CONFIG = StyleGAN2Config(32, (12, 12, 12, 6), z_dim=16, w_dim=16, num_mapping_layers=3)
 D_CONFIG = StyleGAN2DiscriminatorConfig(32, (12, 12, 12, 6))
@@ -130,11 +134,12 @@ def test_nvlabs_pickles(tmp_path, generator, discriminator, protocol):
     assert torch.equal(load_discriminator(path)(x), discriminator(x))
     report = doctor(path)
     assert report.layout == "nvlabs" and not report.problems and len(report.networks) == 2
-    # One network, as PTI saves it; torch.save of a whole network is the same.
+    # One network, as PTI saves it by torch.save.
     alone = tmp_path / "model_run_0.pt"
-    alone.write_bytes(synthetic.nvlabs_pickle(network, protocol))
-    assert same(load_generator(alone).state_dict(), loaded.state_dict())
-    assert "PTI" in doctor(alone).title
+    for write in (synthetic.nvlabs_pickle, synthetic.nvlabs_torch):
+        alone.write_bytes(write(network))
+        assert same(dict(load_generator(alone).state_dict()), dict(loaded.state_dict()))
+        assert "PTI" in doctor(alone).title
     with pytest.raises(CheckpointError, match="without a discriminator; it holds: generator"):
         load_discriminator(alone)
 
@@ -165,6 +170,17 @@ def test_tensorflow_pickles_are_recognised(tmp_path):
     # These few variables are no network, and that is said by name.
     with pytest.raises(CheckpointError, match=r"stylegan2\.pkl: .*TensorFlow code"):
         load_generator(path)
+
+
+def test_tensorflow_pickles(tmp_path):
+    config, state = random_generator()
+    variables = tf_variables(config, state)
+    path = tmp_path / "stylegan2-ffhq-config-f.pkl"
+    path.write_bytes(synthetic.tf_pickle(variables, {}))
+    loaded = load_generator(path)
+    expected = layouts.tf_to_ours(variables)[1]
+    assert all(same(loaded.state_dict()[name], value) for name, value in expected.items())
+    assert doctor(path).networks[0].facts["mean latent"] == "stored"
 
 
 def test_a_generator_goes_there_and_back(tmp_path, generator):
@@ -246,7 +262,7 @@ def psp_file(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     from gan_inversion.checkpoints import encoder_layouts
 
     torch.manual_seed(4)
-    encoder = GradualStyleEncoder(8)
+    encoder = GradualStyleEncoder(8, w_dim=16)
     encoder.latent_avg.normal_()
     theirs = encoder_layouts.to_theirs(GradualStyleEncoder, encoder.config, encoder.state_dict())
     assert "latent_avg" not in theirs
@@ -393,6 +409,23 @@ def test_help_is_instant(source_environment):
         )
         best = min(best, time.perf_counter() - start)
     assert best < 1.0
+
+
+@pytest.mark.parametrize("module", ["read", "files", "doctor"])
+def test_examples_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = importlib.import_module(f"gan_inversion.checkpoints.{module}")
+    outcome = doctest.testmod(found)
+    assert outcome.attempted > 0 and outcome.failed == 0
+
+
+def test_links_of_the_page_exist(project_root):
+    folder = project_root / "docs"
+    assert "(checkpoints.md)" in (folder / "index.md").read_text()
+    page = (folder / "checkpoints.md").read_text()
+    for name in re.findall(r"gan_inversion\.(\w+)\(", page):
+        assert name in gan_inversion.__all__
+    assert f"{len(payloads.PAYLOADS)} payloads" in page
 
 
 # --- golden data ---------------------------------------------------------------------------------

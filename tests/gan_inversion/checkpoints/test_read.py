@@ -256,7 +256,7 @@ SOMETHING_ELSE = {
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "PNG picture"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(50), "JPEG picture"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(50), "HDF5"),
-    "plain text": (b"404: Not Found", "its pickle|cut short"),
+    "plain text": (b"404: Not Found", "it is text, not weights; it begins .404: Not Found"),
     "script": (b"#!/bin/sh\nrm -rf /\n", "it is a script"),
     "half a zip": (WHOLE[: len(WHOLE) // 2], "cut short.*interrupted download: fetch it again"),
     "half a legacy file": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -310,3 +311,22 @@ def test_other_low_pass_filters_are_kept() -> None:
     assert back_config["resample_taps"] == [1.0, 2.0, 1.0]
     with torch.no_grad():
         assert_close(image(back_config, back), image(config, state), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size, parameters", [(1024, 30_370_060), (512, 30_276_583)])
+def test_full_size_lists_fit(shared_dir: Path, size: int, parameters: int) -> None:
+    folder = shared_dir / "golden" / "c_encoders" / "layouts_fullsize"
+    layout = json.loads((folder / f"psp_Encoder4Editing_{size}.json").read_text())
+    theirs = {}
+    for name, shape, _ in layout:
+        if name.startswith("decoder."):
+            value = torch.zeros(()).expand(shape)  # shapes without memory
+            if name.endswith(".kernel"):
+                value = fir_kernel([1, 3, 3, 1], 4.0)
+            theirs[name.removeprefix("decoder.")] = value
+    config, state = layouts.rosinality_to_ours(theirs)
+    assert StyleGAN2Config(**config) == StyleGAN2Config.official(size)
+    back = layouts.ours_to_rosinality(config, state)["g_ema"]
+    assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in theirs.items()}
+    learned = sum(t.numel() for n, t in state.items() if not n.endswith(".noise"))
+    assert learned == parameters

@@ -13,6 +13,12 @@ from torch import Tensor
 UNITS = {18: [2, 2, 2, 2], 50: [3, 4, 14, 3], 100: [3, 13, 30, 3]}
 WIDTHS = [64, 128, 256, 512]
 State = dict[str, Tensor]
+FACE_LAYERS = (0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23, 24)
+"""What HyperStyle tunes for faces."""
+
+
+def prefixed(**parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
 def _norm(name: str, width: int, affine: bool = True) -> dict[str, tuple[int, ...]]:

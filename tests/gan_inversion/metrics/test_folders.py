@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +239,20 @@ def test_command(
     assert "`fake` must be a folder" in capsys.readouterr().err
     assert main([*given, "--clean"]) == 1
     assert "--inception FILE" in capsys.readouterr().err
+    assert main([*given, "--metric", "best"]) == 1
+    assert "`metrics` must be a list of some of" in capsys.readouterr().err
     page = tmp_path / "inception.pth"
     page.write_text("<!DOCTYPE html><html></html>")
     assert main([*given, "--inception", str(page)]) == 1
     assert "inception.pth" in capsys.readouterr().err
+
+
+def test_metrics_are_there_when_they_are_asked_for(source_environment: dict[str, str]) -> None:
+    code = (
+        "import sys, gan_inversion; assert 'torch' not in sys.modules; "
+        "print(gan_inversion.metrics.compare_folders.__name__)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=source_environment, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "compare_folders", run.stderr

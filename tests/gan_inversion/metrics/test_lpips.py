@@ -185,6 +185,12 @@ def test_laws(trunk: str) -> None:
     assert not any(p.requires_grad for p in net.parameters())
 
 
+def test_squeezenet_pools_keep_the_last_row() -> None:
+    """torchvision's pools round sizes up; sides of 64 px would not show it."""
+    pooled = LPIPS("squeeze").features[:3](torch.zeros(1, 3, 66, 64))
+    assert pooled.shape[-2:] == (16, 15)
+
+
 def test_gradient_reaches_the_image_and_is_finite_where_features_vanish() -> None:
     net = filled("squeeze")
     a, b = images()

@@ -110,7 +110,10 @@ def test_rosinality_small_operations(shared_dir: Path) -> None:
         close(upfirdn2d(t[f"fir.{name}.x"], kernel, *factors, padding), t[f"fir.{name}.y"])
 
 
-@pytest.mark.parametrize("name", ["g64_tiny", "g256_tiny", "g64_official_width"])
+@pytest.mark.parametrize(
+    "name",
+    ["g64_tiny", "g256_tiny", pytest.param("g64_official_width", marks=pytest.mark.slow)],
+)
 def test_rosinality_generator(shared_dir: Path, name: str) -> None:
     case = Case.load(shared_dir, f"{ROSINALITY}/{name}")
     out, info = case.outputs, case.info["meta"]

@@ -170,7 +170,7 @@ def test_bad_arguments_are_named(tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    options = [*OPTIONS, "--run", str(tmp_path), "--steps", "4", "--device", "cpu"]
+    options = [*OPTIONS, "--out", str(tmp_path), "--steps", "4", "--device", "cpu"]
     options += ["--sheet-every", "2", "--fd-every", "0", "--no-progress", "--ada"]
     assert cli.main(["train", "stylegan2", *options]) == 0
     names = {p.name for p in tmp_path.iterdir()}
@@ -196,6 +196,16 @@ def test_the_command(tmp_path, capsys):
     assert (tmp_path / "generator.safetensors").read_bytes() == before
     assert cli.main(["train", "stylegan2", *options, "--gamma", "3"]) == 1
     assert "gamma=None, got gamma=3.0" in capsys.readouterr().err
+
+
+def test_torchrun_takes_none_of_the_options():
+    """torchrun completes abbreviations of its own options even behind the module's name."""
+    from torch.distributed.run import get_args_parser
+
+    theirs = [o for action in get_args_parser()._actions for o in action.option_strings]
+    ours = [o for action in train_stylegan2._parser()._actions for o in action.option_strings]
+    clashes = {o for o in ours if any(t.startswith(o) for t in theirs)}
+    assert len(ours) > 20 and clashes == {"-h", "--help"}
 
 
 def test_the_frechet_curve(tmp_path):
@@ -249,7 +259,7 @@ def test_two_processes_are_one(tmp_path):
         launcher = [sys.executable, "-m"]
         if processes == 2:
             launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-        command = [*launcher, module, "--run", str(tmp_path / str(processes)), *options]
+        command = [*launcher, module, "--out", str(tmp_path / str(processes)), *options]
         done = subprocess.run(command, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     one, two = (load_checkpoint(tmp_path / n / "checkpoint.pt")["parts"] for n in ("1", "2"))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ...hub import Hub
 from .generator import as_config, check_pyramid, load_exactly, official_channels
 from .mapping import EqualLinear, MappingNetwork
 from .ops import bias_act, fir_kernel, resample_conv2d
@@ -141,8 +142,8 @@ def minibatch_stddev(
         ValueError: the batch is not divisible into groups.
 
     Example:
-        >>> minibatch_stddev(torch.zeros(8, 3, 4, 4))[0, 3, 0, 0]
-        tensor(0.0001)
+        >>> minibatch_stddev(torch.zeros(8, 3, 4, 4)).shape
+        torch.Size([8, 4, 4, 4])
     """
     batch, width, height, side = x.shape
     group = batch if group_size is None else min(group_size, batch)
@@ -156,7 +157,7 @@ def minibatch_stddev(
     return torch.cat([x, y], 1)
 
 
-class StyleGAN2Discriminator(nn.Module):
+class StyleGAN2Discriminator(Hub, nn.Module):
     """Image to logit.
 
     Example:
@@ -164,6 +165,8 @@ class StyleGAN2Discriminator(nn.Module):
         >>> d(torch.randn(2, 3, 16, 16)).shape
         torch.Size([2, 1])
     """
+
+    config_class = StyleGAN2DiscriminatorConfig
 
     def __init__(self, config: StyleGAN2DiscriminatorConfig) -> None:
         super().__init__()

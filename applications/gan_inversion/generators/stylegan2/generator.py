@@ -43,6 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...hub import Hub
 from ..base import Generator, Hooks
 from .mapping import EqualLinear, MappingNetwork
 from .ops import fir_kernel, modulated_conv2d, upfirdn2d
@@ -190,7 +191,7 @@ class ToRGB(_Modulated):
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
-class StyleGAN2Generator(Generator):
+class StyleGAN2Generator(Hub, Generator):
     """The generator; see the module's docstring for W+ rows and hook names.
 
     A new one has random weights as in the paper and is trainable; :meth:`from_state` gives one
@@ -202,6 +203,8 @@ class StyleGAN2Generator(Generator):
         >>> g.synthesis(w, noise="none").shape
         torch.Size([2, 3, 32, 32])
     """
+
+    config_class = StyleGAN2Config
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
@@ -372,6 +375,8 @@ class StyleGAN2Generator(Generator):
             return hooked(f"conv{i}", layer(x, style, weight, planes[i], self.kernel))
 
         x = hooked("const", self.const.expand(w.shape[0], -1, -1, -1))
+        if x.device.type == "cpu":  # everything behind follows; see benchmarks/generator
+            x = x.contiguous(memory_format=torch.channels_last)
         x = conv(0, x)
         image: Tensor | None = None
         features: dict[int, Tensor] = {}

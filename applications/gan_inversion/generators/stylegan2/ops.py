@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .conv import conv2d, conv_transpose2d
+
 Padding = int | tuple[int, int, int, int]
 """One number for all sides, or ``(left, right, top, bottom)``; negative values crop."""
 
@@ -170,23 +172,22 @@ def resample_conv2d(
     *,
     flip: bool = False,
     bias: Tensor | None = None,  # [O]
-    groups: int = 1,
 ) -> Tensor:
     """Convolution between an up- and a down-sampling, each with the low-pass filter ``kernel``.
 
-    Defined as: up-sample by ``up`` (filter times ``up**2``, centred), pad, convolve, filter
-    centred, keep every ``down``-th pixel. Computed in the cheapest order.
+    Defined as: insert zeros, pad, filter (times ``up**2``, centred), convolve, filter (centred),
+    keep every ``down``-th pixel; so with padding ``k // 2`` the size follows the factors. The
+    steps are done in the cheapest order.
 
     Args:
         x: ``[B, I, H, W]``.
-        weight: ``[O, I / groups, k, k]``.
+        weight: ``[O, I, k, k]``.
         kernel: ``[kh, kw]``; needed when ``up`` or ``down`` is not 1.
         up: up-sampling factor.
         down: down-sampling factor.
-        padding: of the convolution, at its own resolution.
+        padding: of the convolution, at the up-sampled resolution.
         flip: flip ``weight``: a true convolution. StyleGAN2's own up-convolutions are.
         bias: added to the result, ``[O]``.
-        groups: as in :func:`torch.nn.functional.conv2d`.
 
     Example:
         >>> x, w = torch.ones(1, 3, 8, 8), torch.ones(5, 3, 3, 3)
@@ -195,8 +196,7 @@ def resample_conv2d(
     """
     left, right, top, bottom = _sides(padding)
     if up == down == 1:
-        x, pad = _pad(x, (left, right, top, bottom))
-        return F.conv2d(x, weight.flip(2, 3) if flip else weight, bias, 1, pad, groups=groups)
+        return _convolve(x, weight.flip(2, 3) if flip else weight, bias, (left, right, top, bottom))
     if kernel is None or kernel.ndim != 2:
         raise ValueError("`kernel` must be a [kh, kw] filter when `up` or `down` is not 1")
     kh, kw = weight.shape[2:]
@@ -210,17 +210,15 @@ def resample_conv2d(
     sides = (left, right, top, bottom)
     if up == 1:
         if kh == kw == 1:  # fewer pixels for the convolution
-            x = upfirdn2d(x, kernel, 1, down, sides)
-            return F.conv2d(x, weight, bias, groups=groups)
+            return _convolve(upfirdn2d(x, kernel, 1, down, sides), weight, bias)
         x = upfirdn2d(x, kernel, padding=sides)
-        return F.conv2d(x, weight.flip(2, 3) if flip else weight, bias, down, groups=groups)
+        return _convolve(x, weight.flip(2, 3) if flip else weight, bias, stride=down)
     if kh == kw == 1 and down == 1:
-        return _add_bias(
-            upfirdn2d(F.conv2d(x, weight, groups=groups), kernel, up, 1, sides, gain=up**2), bias
-        )
+        x = upfirdn2d(_convolve(x, weight, None), kernel, up, 1, sides, gain=up**2)
+        return _add_bias(x, bias)
     # The transposed convolution does what insertion of zeros and convolution do; the filter
     # commutes with both, so it comes last, on the fewer channels.
-    x = _transposed(x, weight if flip else weight.flip(2, 3), up, groups)
+    x = conv_transpose2d(x, (weight if flip else weight.flip(2, 3)).transpose(0, 1), up)
     sides = (left - kw + 1, right - kw + up, top - kh + 1, bottom - kh + up)
     if down == 1:
         return _filter(x, kernel * up**2, sides, bias)
@@ -342,11 +340,14 @@ def modulated_conv2d(
     kernels = (weight if per_sample else weight[None]) * style[:, None, :, None, None]
     if out_scale is not None:
         kernels = kernels * out_scale[:, :, None, None, None]
-    rows = [
-        resample_conv2d(sample, k, kernel, up, down, padding, flip=up > 1, bias=bias)
-        for sample, k in zip(x.split(1), kernels.unbind(), strict=True)
-    ]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def convolve(sample: Tensor, k: Tensor) -> Tensor:
+        return resample_conv2d(sample, k, kernel, up, down, padding, flip=up > 1, bias=bias)
+
+    if x.shape[0] == 1:
+        return convolve(x, kernels[0])
+    pairs = zip(x.split(1), kernels.unbind(), strict=True)
+    return torch.cat([convolve(sample, k) for sample, k in pairs])
 
 
 def choose_implementation(
@@ -354,24 +355,38 @@ def choose_implementation(
 ) -> Literal["weights", "activations"]:
     """Which formulation :func:`modulated_conv2d` takes by itself.
 
-    One sample: scaling the kernel touches fewer numbers than scaling the activations twice. But
-    when a gradient for the style is wanted and none for the kernel, a scaled kernel would cost a
-    whole weight-gradient convolution that nobody needs.
+    Scaling kernels touches fewer numbers than scaling the activations twice: one to one and a half
+    times as fast on a CPU (``benchmarks/generator``, batches 1 and 3). But when a gradient for the
+    style is wanted and none for the kernel, as in an inversion, a scaled kernel would cost a whole
+    weight-gradient convolution that nobody needs: then the activations are faster, up to two and a
+    half times. Large batches, other devices and traced graphs take one convolution for all.
     """
     if weight.ndim == 5:
         return "weights"
     if torch.is_grad_enabled() and style.requires_grad and not weight.requires_grad:
         return "activations"
-    return "weights" if x.shape[0] == 1 else "activations"
+    if x.shape[0] == 1:
+        return "weights"
+    if (
+        torch.compiler.is_compiling() or x.device.type != "cpu"
+    ):  # asked first: no guard on the batch
+        return "activations"
+    return "weights" if x.shape[0] <= 8 else "activations"
 
 
-def _transposed(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
-    if groups > 1:
-        out_per_group = weight.shape[0] // groups
-        weight = weight.unflatten(0, (groups, out_per_group)).transpose(1, 2).flatten(0, 1)
-    else:
-        weight = weight.transpose(0, 1)
-    return F.conv_transpose2d(x, weight, stride=stride, groups=groups)
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    sides: tuple[int, int, int, int] = (0, 0, 0, 0),
+    stride: int = 1,
+) -> Tensor:
+    x, (rows, columns) = _pad(x, sides)
+    if rows != columns:
+        return F.conv2d(x, weight, bias, stride, (rows, columns))
+    if bias is not None and torch.is_grad_enabled() and weight.requires_grad:
+        return conv2d(x, weight, stride, rows).add_(bias[:, None, None])
+    return F.conv2d(x, weight, bias, stride, rows)
 
 
 def _filter(x: Tensor, kernel: Tensor, sides: Padding, bias: Tensor | None) -> Tensor:

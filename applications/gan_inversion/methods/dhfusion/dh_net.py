@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hypergraph import KNN, CrossCorrelation, Fusion, HGNNConv
 
+from ...hub import Hub
 from ...perceptual import EfficientNetLite0
 
 TAPS = (2, 4, 10)  # EfficientNet-Lite0 blocks: 24 x 64 x 64, 40 x 32 x 32, 112 x 16 x 16
@@ -160,7 +161,7 @@ class EditAwareAttention(nn.Module):
         return x + gate * x, weights, self.classifier(own.mean(1))
 
 
-class DHNet(nn.Module):
+class DHNet(Hub, nn.Module):
     """Dual dynamic hypergraph network.
 
     The "plain trainable encoder" of Equation 1 is a trainable adapter on three frozen stages of
@@ -173,6 +174,8 @@ class DHNet(nn.Module):
         >>> net(taps, [t + 1 for t in taps]).mask().shape
         torch.Size([1, 1, 8, 8])
     """
+
+    config_class = DHNetConfig
 
     def __init__(self, config: DHNetConfig) -> None:
         super().__init__()

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...generators.mobile_stylegan import haar_analysis, haar_synthesis
+from ...hub import Hub
 from ...images import smoothstep
 
 FEATURE_SIDES = (64, 128, 256, 512)
@@ -128,7 +129,7 @@ def moved(inverted: Tensor, edited: Tensor) -> Tensor:
     return upsample(smoothstep(difference, MOVED_LOW, MOVED_HIGH), 4)
 
 
-class EFNet(nn.Module):
+class EFNet(Hub, nn.Module):
     """Editing-driven fusion network; see the module's docstring.
 
     Example:
@@ -139,6 +140,8 @@ class EFNet(nn.Module):
         >>> net.latent_change(fused).shape
         torch.Size([1, 2, 4])
     """
+
+    config_class = EFNetConfig
 
     def __init__(self, config: EFNetConfig | None = None) -> None:
         super().__init__()
