@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hypergraph import KNN
 from hypergraph._files import checked_path
 
 from .errors import GanInversionError
@@ -106,10 +107,9 @@ class _Edit(nn.Module):
         super().__init__()
         self.generator = tuned_generator(method.generator, delta)
         self.dh_net = copy.deepcopy(method.dh_net)
-        # Neighbours are found by an operator of our own that no other runtime has; its definition
-        # is made of PyTorch's.
+        # The search by its definition; see `_decompositions` for other operators of ours.
         for module in self.dh_net.modules():
-            if hasattr(module, "implementation"):
+            if isinstance(module, KNN):
                 module.implementation = "reference"
         self.ef_net, self.trunk = method.ef_net, method.trunk
         self.fusion = method.fusion
@@ -274,6 +274,9 @@ def _export(
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(f"{_MISSING}: pip install 'hypergraph-nn[export]'") from error
+    devices = {t.device.type for t in (*network.parameters(), *network.buffers())}
+    if devices != {"cpu"}:
+        raise ValueError(f"the networks must be on the CPU to be exported, not on {devices}")
     target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"`path` must lie in a folder that exists, got {target}")
@@ -308,27 +311,103 @@ def _traced(
     input_names: tuple[str, ...],
     output_names: tuple[str, ...],
 ) -> Any:
-    # The exporter reports that torchvision is absent, which here is a rule, and its own
-    # deprecations; neither tells a user anything.
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registry.level
-    registry.setLevel(logging.ERROR)
+    # The exporter reports that torchvision is absent, which here is a rule, and its own habits;
+    # neither tells a user anything.
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.onnx._internal.exporter._registration", "onnx_ir")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+            warnings.filterwarnings("ignore", ".*The axis name: batch will not be used.*")
+            shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in example)
+            exported = torch.export.export(network, example, dynamic_shapes=shapes)
             program = torch.onnx.export(
-                network,
-                example,
+                exported.run_decompositions(_decompositions()),
                 dynamo=True,
                 input_names=input_names,
                 output_names=output_names,
                 dynamic_shapes=tuple({0: "batch"} for _ in example),
+                custom_translation_table={
+                    torch.ops.prims.frexp.default: _frexp,
+                    torch.ops.aten._cdist_forward.default: _cdist,
+                    torch.ops.aten.sort.stable: _stable_sort,
+                },
                 verbose=False,
             )
     finally:
-        registry.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     assert program is not None
     return program
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Our own operators, by their definitions: no other runtime has them."""
+    from hypergraph_kernels.gather_reduce import reference
+
+    def transposed(
+        y: Tensor,
+        index: Tensor,
+        weights: Tensor | None,
+        columns: Tensor,
+        offsets: Tensor,
+        *others: Any,
+    ) -> Tensor:
+        return reference.gather_reduce_transposed(y, index, offsets.shape[0] - 1, weights)
+
+    ops = torch.ops.hypergraph_kernels
+    return {
+        ops.gather_reduce.default: lambda x, index, weights, *others: reference.gather_reduce(
+            x, index, weights
+        ),
+        ops.gather_reduce_transposed.default: transposed,
+    }
+
+
+def _frexp(x: Any) -> tuple[Any, Any]:
+    """``torch.frexp`` in ONNX's operators, which have none.
+
+    The logarithm is rounded, so next to a power of two the exponent may be one off; features are
+    scaled by its power of two alone, where that is harmless.
+    """
+    op: Any = importlib.import_module("onnxscript").opset18
+    size = op.Abs(x)
+    one = op.CastLike(op.Constant(value_float=1.0), x)
+    two = op.CastLike(op.Constant(value_float=2.0), x)
+    zero = op.Equal(x, op.Sub(x, x))
+    log2 = op.Div(op.Log(op.Where(zero, one, size)), op.Log(two))
+    exponent = op.Where(zero, op.Sub(one, one), op.Add(op.Floor(log2), one))
+    return op.Div(x, op.Pow(two, exponent)), op.Cast(exponent, to=6)  # 6: int32
+
+
+def _cdist(x: Any, y: Any, p: float, compute_mode: int | None = None) -> Any:
+    """Euclidean distances from one matrix product, of centred points: differences of all pairs
+    would be ``[batch, n, m, channels]`` large."""
+    if p != 2.0:
+        raise GanInversionError(f"distances with p = {p} have no translation to ONNX, only 2")
+    op: Any = importlib.import_module("onnxscript").opset18
+    rows, last = op.Constant(value_ints=[-2]), op.Constant(value_ints=[-1])
+    origin = op.ReduceMean(x, rows, keepdims=1)
+    x, y = op.Sub(x, origin), op.Sub(y, origin)
+    x_norm = op.ReduceSumSquare(x, last, keepdims=1)
+    y_norm = op.ReduceSumSquare(y, last, keepdims=1)
+    turn = op.MatMul(x, op.Transpose(y, perm=[0, 2, 1]))
+    norms = op.Add(x_norm, op.Transpose(y_norm, perm=[0, 2, 1]))
+    return op.Sqrt(op.Relu(op.Sub(norms, op.Add(turn, turn))))
+
+
+def _stable_sort(
+    x: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> tuple[Any, Any]:
+    """ONNX's TopK of all: of equal values it, too, takes the one with the lower index first."""
+    op: Any = importlib.import_module("onnxscript").opset18
+    size = op.Shape(x, start=dim, end=dim + 1 if dim != -1 else None)
+    return op.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
 
 
 def _compare(

@@ -234,7 +234,8 @@ class DHNet(Hub, nn.Module):
     def forward(self, inverted: list[Tensor], edited: list[Tensor]) -> DHNetOutput:
         """Compare two images by their taps (see :meth:`taps`)."""
         both = self.encode([torch.cat(pair) for pair in zip(inverted, edited, strict=True)])
-        before, after = both.chunk(2)
+        batch = inverted[0].shape[0]
+        before, after = both[:batch], both[batch:]
         delta = self.align(after - before)  # Equation 1 with the released code's sign
         x = delta.flatten(2).transpose(1, 2)  # [B, N, C]: vertices are positions
         attention, attention_logits = [], []
