@@ -108,9 +108,10 @@ def test_command_line_options_exist(
     """Every `gan-inversion` line of the README names a subcommand and options that it has."""
     lines = [line for line in _console_lines(readme) if line.startswith("gan-inversion ")]
     assert lines
-    commands: dict[str, set[str]] = {}
+    commands: dict[tuple[str, ...], set[str]] = {}
     for line in lines:
-        _, command, *arguments = shlex.split(line)
+        _, name, *arguments = shlex.split(line, comments=True)
+        command = (name, arguments[0]) if name == "train" else (name,)
         options = {argument for argument in arguments if argument.startswith("--")}
         commands.setdefault(command, set()).update(options)
     for command, options in commands.items():
@@ -120,7 +121,7 @@ def test_command_line_options_exist(
                 "-c",
                 "import sys; from gan_inversion.cli import main; sys.exit(main())",
             ]
-            + [command, "--help"],
+            + [*command, "--help"],
             cwd=project_root,
             env=source_environment,
             capture_output=True,
@@ -128,7 +129,7 @@ def test_command_line_options_exist(
         )
         assert run.returncode == 0, run.stderr
         for option in options:
-            assert option in run.stdout, f"`gan-inversion {command}` has no {option}"
+            assert option in run.stdout, f"`gan-inversion {' '.join(command)}` has no {option}"
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/index.md", "CHANGELOG.md"])

@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _evaluate_options(evaluate)
     train = commands.add_parser(
-        "train", help="make the shipped weights again, or a StyleGAN2", add_help=False
+        "train",
+        help="make the shipped weights again, or a StyleGAN2",
+        epilog="`gan-inversion train NETWORK --help` lists the options of each.",
     )
     train.add_argument("network", choices=sorted(TRAINERS))
     train.add_argument("arguments", nargs=argparse.REMAINDER)
