@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_inversion import export
+from gan_inversion.checkpoints.files import workplace
 from gan_inversion.errors import GanInversionError
 from gan_inversion.generators import load_default_generator
 from gan_inversion.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
@@ -151,7 +152,7 @@ def test_publishing_replaces_both_files(tmp_path: Path) -> None:
     other = tmp_path / f"h.onnx.{'0' * 16}.data"
     for path in (target, old, other):
         path.write_text("old")
-    with export._workplace(target) as folder:
+    with workplace(target) as folder:
         (folder / "g.onnx").write_text("new")
         (folder / f"g.onnx.{'1' * 16}.data").write_text("weights")
         export._publish(folder / "g.onnx", target, f"g.onnx.{'1' * 16}.data")

@@ -16,7 +16,8 @@ TF         variables of the original networks: kernels HWIO, matrices transposed
 
 ``config`` is a plain dict for ``StyleGAN2Config(**config)`` or
 ``StyleGAN2DiscriminatorConfig(**config)``. Tensors of single precision keep their values bit for
-bit, so a way there and back is exact; others become single precision. Errors are :class:`CheckpointError` without a path, which the caller knows.
+bit, so a way there and back is exact; others become single precision. Errors are
+:class:`CheckpointError` without a path, which the caller knows.
 """
 
 from __future__ import annotations

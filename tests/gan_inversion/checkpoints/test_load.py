@@ -232,6 +232,12 @@ def test_convert_checks_its_arguments(tmp_path, generator):
     ):
         with pytest.raises(ValueError, match=message):
             convert(path, tmp_path / target, **options)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="`target` is the source, .*; name another file"):
+        convert(path, path)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="encoder cannot be said of a part 'generator'"):
+        convert(path, tmp_path / "b.pt", options={"encoder": "psp"})
     with pytest.raises(ValueError, match="`key` must be 'g', 'g_ema' or None, got 'd'"):
         load_generator(path, key="d")
     with pytest.raises(CheckpointError, match="its SHA-256 is"):
