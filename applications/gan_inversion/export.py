@@ -276,6 +276,8 @@ def _export(
     target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"`path` must lie in a folder that exists, got {target}")
+    if target.is_dir():  # found out at the end otherwise, after a minute
+        raise IsADirectoryError(f"`path` must name a file, got the folder {target}")
     weights = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
     beside = weights > _ONE_FILE if external_data is None else external_data
     rng = torch.Generator().manual_seed(0)
