@@ -268,6 +268,8 @@ def _run_convert(args: argparse.Namespace) -> None:
     from .errors import GanInversionError
 
     options = {} if args.encoder is None else {"encoder": args.encoder}
+    if options and args.part not in (None, "encoder"):
+        raise ValueError(f"--encoder is for --part encoder, not {args.part}")
     try:
         network = convert(
             args.source,
@@ -296,6 +298,10 @@ def _run_export(args: argparse.Namespace) -> None:
         )
     if edits and (args.resolution is not None or args.noise != "const"):
         raise ValueError("--resolution and --noise are for --part generator")
+    if not edits and args.fusion != "residual":
+        raise ValueError("--fusion is for --part edit")
+    if args.source == "default" and args.sha256 is not None:
+        raise ValueError("--sha256 is for a file as `IN`; the default's is known")
     generator: Generator
     if args.source == "default":
         generator = load_default_generator()
@@ -358,7 +364,8 @@ def main(argv: list[str] | None = None) -> int:
             _run_demo(args)
         else:
             _run_directions()
-    except (GanInversionError, ValueError) as error:
+    # The last three: a loss that is not finite, an extra that is not installed, a full disk.
+    except (GanInversionError, ValueError, FloatingPointError, ImportError, OSError) as error:
         print(f"gan-inversion: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

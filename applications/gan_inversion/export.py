@@ -15,12 +15,8 @@ import logging
 import os
 import re
 import secrets
-import shutil
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +27,7 @@ from torch import Tensor, nn
 from hypergraph import KNN
 from hypergraph._files import checked_path
 
+from .checkpoints.files import workplace
 from .errors import GanInversionError
 from .generators import Generator
 from .inversion import Inversion, tuned_generator
@@ -45,7 +42,6 @@ of two equally near neighbours gives a slightly different mask."""
 
 # protobuf messages end at 2 GB; weights of larger networks go into a second file.
 _ONE_FILE = 1_500_000_000
-_ORPHAN_AGE = 600.0
 _MISSING = "networks are exported and checked with onnx, onnxscript and onnxruntime"
 
 
@@ -280,12 +276,14 @@ def _export(
     target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"`path` must lie in a folder that exists, got {target}")
+    if target.is_dir():  # found out at the end otherwise, after a minute
+        raise IsADirectoryError(f"`path` must name a file, got the folder {target}")
     weights = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
     beside = weights > _ONE_FILE if external_data is None else external_data
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         program = _traced(network, inputs(2, rng), input_names, output_names)
-        with _workplace(target) as folder:
+        with workplace(target) as folder:
             draft = folder / target.name
             data = f"{target.name}.{secrets.token_hex(8)}.data" if beside else None
             importlib.import_module("onnx_ir").save(program.model, draft, external_data=data)
@@ -442,21 +440,6 @@ def _compare(
         for values in (session.get_inputs(), session.get_outputs())
     ]
     return shapes[0], shapes[1], difference
-
-
-@contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that goes away; those of killed processes go, too."""
-    for old in target.parent.iterdir():
-        name = rf"\.{re.escape(target.name[:100])}\.\w+\.tmp"
-        if re.fullmatch(name, old.name) and old.is_dir():
-            if time.time() - old.stat().st_mtime >= _ORPHAN_AGE:
-                shutil.rmtree(old, ignore_errors=True)
-    folder = tempfile.mkdtemp(".tmp", f".{target.name[:100]}.", target.parent)
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(draft: Path, target: Path, data: str | None) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_inversion import export
+from gan_inversion.checkpoints.files import workplace
+from gan_inversion.cli import main
 from gan_inversion.errors import GanInversionError
 from gan_inversion.generators import load_default_generator
 from gan_inversion.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
@@ -135,6 +137,18 @@ def test_wrong_arguments_are_named(generator, tmp_path: Path) -> None:
             export.export_generator(generator, tmp_path / "g.onnx", **options)
     with pytest.raises(ValueError, match=r"must end in \.onnx"):
         export.export_generator(generator, tmp_path / "g.pt")
+    (tmp_path / "g.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="`path` must name a file"):
+        export.export_generator(generator, tmp_path / "g.onnx")
+
+
+def test_options_that_would_do_nothing_are_refused(capsys) -> None:
+    for options, message in (
+        (["--sha256", "0" * 64], "--sha256 is for a file"),
+        (["--fusion", "blend"], "--fusion is for --part edit"),
+    ):
+        assert main(["export", "default", "g.onnx", *options]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(generator, tmp_path: Path, monkeypatch) -> None:
@@ -151,7 +165,7 @@ def test_publishing_replaces_both_files(tmp_path: Path) -> None:
     other = tmp_path / f"h.onnx.{'0' * 16}.data"
     for path in (target, old, other):
         path.write_text("old")
-    with export._workplace(target) as folder:
+    with workplace(target) as folder:
         (folder / "g.onnx").write_text("new")
         (folder / f"g.onnx.{'1' * 16}.data").write_text("weights")
         export._publish(folder / "g.onnx", target, f"g.onnx.{'1' * 16}.data")

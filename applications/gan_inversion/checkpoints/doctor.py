@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergraph._files import atomic_writer
-
 from ..errors import CheckpointError
 from . import stylegan2_layouts as stylegan2
-from .files import NetworkFile, clean_orphans, save_network
+from .files import NetworkFile, clean_orphans, save_network, write_torch
 from .layouts import DISCRIMINATOR, ENCODER, FACE_ID, GENERATOR, Found
 from .limits import shown
 from .load import build, find, part_of
@@ -232,6 +230,7 @@ _WRITERS: dict[tuple[str, str], Callable[[Any, Any], Any]] = {
     ("nvlabs", DISCRIMINATOR): stylegan2.ours_to_nvlabs_discriminator,
     ("mmgen", GENERATOR): stylegan2.ours_to_mmgen,
 }
+_OPTIONS = {GENERATOR: ("key",), ENCODER: ("encoder", "num_ws", "w_avg")}
 LAYOUTS = tuple(dict.fromkeys(layout for layout, _ in _WRITERS))
 
 
@@ -275,10 +274,17 @@ def convert(
     if part is not None and part not in _USES:
         raise ValueError(f"`part` must be one of {', '.join(_USES)}, got {part!r}")
     path = Path(source)
+    if path.exists() and target.exists() and path.samefile(target):
+        raise ValueError(
+            f"`target` is the source, {path}, of which only one network would be left; name "
+            "another file"
+        )
     content = read_content(source, sha256, digest=True)
     found = find(path, content)
     if part is None:
         part = GENERATOR if GENERATOR in found.parts else next(iter(found.parts), GENERATOR)
+    if wrong := sorted(set(options or {}) - set(_OPTIONS.get(part, ()))):
+        raise ValueError(f"`options`: {', '.join(wrong)} cannot be said of a part {part!r}")
     network = part_of(path, found, part, options or {})
     try:
         build(network)  # a file that does not load is not worth writing
@@ -303,6 +309,5 @@ def convert(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     clean_orphans(target)
-    with atomic_writer(target) as file:
-        torch.save(tree, file)
+    write_torch(target, tree)
     return network

@@ -52,7 +52,7 @@ from .limits import shown
 
 AMBIGUOUS = "psp-or-e4e"
 _ENCODER_TYPES = {"GradualStyleEncoder": "psp", "Encoder4Editing": "e4e"}
-_ENCODERS: dict[str, type[Encoder]] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "psp": GradualStyleEncoder,
     "e4e": Encoder4Editing,
     "w_encoder": LastLayerWEncoder,
@@ -234,9 +234,11 @@ def inversion_to_ours(
     if theirs:
         name = _which_encoder(theirs, layout, options, encoder)
         layout = layout if layout in _METHODS.values() else name
-        kind = _ENCODERS[name]
+        kind = ENCODERS[name]
         rows = num_ws or (2 * resolution.bit_length() - 4 if resolution else None)
         config = _encoder_config(theirs, rows, stored)
+        if num_ws not in (None, config["num_ws"]):
+            raise CheckpointError(f"its codes have {config['num_ws']} rows; leave out `num_ws`")
         state = to_ours(kind, config, theirs)
         # HyperStyle's code adds it without asking.
         starts = options.get("start_from_latent_avg", stored is not None)
@@ -281,6 +283,8 @@ def _latent_avg(tree: object, parts: dict[str, dict[str, Tensor]]) -> Tensor | N
         raise CheckpointError(
             f"`latent_avg` must have shape [w_dim] or [num_ws, w_dim], got {list(stored.shape)}"
         )
+    if not bool(torch.isfinite(stored).all()):
+        raise CheckpointError("`latent_avg` has values that are not finite")
     return stored
 
 
@@ -296,6 +300,8 @@ def _which_encoder(
     theirs: Mapping[str, Tensor], layout: str, options: Mapping[str, Any], asked: str | None
 ) -> str:
     if not any(name.startswith("styles.") for name in theirs):
+        if asked is not None:
+            raise CheckpointError("its encoder is one into W, without heads; leave out `encoder`")
         return "w_encoder"
     if asked is not None:
         return asked

@@ -145,9 +145,13 @@ def tensors(tree: object, what: str) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{what} must hold tensors only, got {type(value).__name__} at {shown(name)}"
             )
-    state = dict(tree)
+    return without_wrapper(dict(tree))
+
+
+def without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the ``module.`` that DataParallel puts in front of every name."""
     if state and all(name.startswith("module.") for name in state):
-        state = {name[len("module.") :]: value for name, value in state.items()}
+        return {name[len("module.") :]: value for name, value in state.items()}
     return state
 
 

@@ -11,9 +11,11 @@ import hashlib
 import json
 import math
 import os
-import re
+import secrets
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergraph._files import atomic_writer, checked_path
+from hypergraph._files import _TEMPORARY, atomic_writer, checked_path
 
 from ..errors import CheckpointError
 from .array_files import SAFETENSORS_DTYPES
@@ -30,8 +32,6 @@ from .read import Content, read_content
 FORMAT = "gan_inversion"
 VERSION = "1"
 _DIGESTED = ("format", "version", "network", "config", "card")
-# What hypergraph's atomic_writer names its temporary files.
-_ORPHAN = r"\.{name}\.[0-9a-f]{{16}}\.tmp"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +179,46 @@ def digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+def write_torch(path: str | os.PathLike[str], tree: Any) -> None:
+    """``torch.save`` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OSError: it cannot be written; an old file is kept.
+    """
+    try:
+        with atomic_writer(path) as file:
+            torch.save(tree, file)
+    except RuntimeError as error:
+        # torch.save closes its archive when a write fails, and complains about that instead.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+@contextmanager
+def workplace(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside ``path`` for what becomes of it in several steps; it goes away at the end.
+
+    Its name is that of a temporary file, so :func:`clean_orphans` finds those of killed processes.
+    """
+    path = Path(os.path.realpath(checked_path(path)))
+    clean_orphans(path)
+    folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def clean_orphans(path: str | os.PathLike[str], older_than: float = 600.0) -> list[Path]:
     """Remove what killed writers of ``path`` left beside it.
+
+    What cannot be removed (another user's) stays. A folder of many writers has
+    :func:`hypergraph._files.remove_orphans`.
 
     Args:
         path: the file that was to be written; others' temporary files are not touched.
@@ -192,16 +230,26 @@ def clean_orphans(path: str | os.PathLike[str], older_than: float = 600.0) -> li
     if not math.isfinite(older_than) or older_than < 0:
         raise ValueError(f"`older_than` must be seconds from 0 up, got {older_than}")
     path = Path(os.path.realpath(checked_path(path)))
-    pattern = re.compile(_ORPHAN.format(name=re.escape(path.name[:100])))
+    start = f".{path.name[:100]}."
+    length = len(start) + 16 + len(".tmp")
     removed = []
     if path.parent.is_dir():
         for other in path.parent.iterdir():
-            if not pattern.fullmatch(other.name):
+            name = other.name
+            if not name.startswith(start) or len(name) != length or not _TEMPORARY.fullmatch(name):
                 continue
-            try:
-                if time.time() - other.stat().st_mtime >= older_than:
+            with suppress(OSError):  # its writer finished, or it is another user's
+                if time.time() - _last_write(other) < older_than:
+                    continue
+                if other.is_dir() and not other.is_symlink():
+                    shutil.rmtree(other)
+                else:
                     other.unlink()
-                    removed.append(other)
-            except FileNotFoundError:  # its writer finished
-                continue
+                removed.append(other)
     return removed
+
+
+def _last_write(path: Path) -> float:
+    """When a file, or any in a folder, was last written to."""
+    inside = path.iterdir() if path.is_dir() and not path.is_symlink() else ()
+    return max(part.lstat().st_mtime for part in (path, *inside))

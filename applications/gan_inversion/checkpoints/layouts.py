@@ -8,7 +8,7 @@ nothing but reading it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import Tensor
 from ..errors import CheckpointError
 from . import encoder_layouts as encoders
 from . import stylegan2_layouts as stylegan2
+from .encoder_names import without_wrapper
 from .files import NetworkFile, own_network
+from .limits import shown
 from .read import Content
 
 GENERATOR, DISCRIMINATOR, ENCODER, FACE_ID = "generator", "discriminator", "encoder", "face_id"
@@ -51,11 +53,23 @@ def find_layout(content: Content) -> Found | None:
     Raises:
         CheckpointError: a file of this project that is damaged; without the path.
     """
+    if (own := _own(content)) is not None:
+        return own
+    content = replace(content, tree=_unwrapped(content.tree))
     for layout in _LAYOUTS:
         found = layout(content)
         if found is not None:
             return found
     return None
+
+
+def _unwrapped(tree: Any) -> Any:
+    """The tree without DataParallel's ``module.`` in front of all names of a state dict."""
+    if not isinstance(tree, dict):
+        return tree
+    if _is_tensors(tree):
+        return without_wrapper(tree)
+    return {k: without_wrapper(v) if _is_tensors(v) else v for k, v in tree.items()}
 
 
 def _generator(pair: tuple[dict[str, Any], dict[str, Tensor]]) -> NetworkFile:
@@ -101,9 +115,22 @@ def _own(content: Content) -> Found | None:
     return Found(
         "gan_inversion",
         f"{network.network} of this project",
-        {_OWN[network.network]: lambda: network},
+        {_OWN[network.network]: partial(_own_part, network)},
         card=network.card,
     )
+
+
+def _own_part(network: NetworkFile, **options: Any) -> NetworkFile:
+    """The network, unless another one was asked for; it holds its mean latent, too."""
+    if options.get("key") == "g":
+        raise CheckpointError("it holds one generator; leave out `key`")
+    asked = options.get("encoder")
+    if asked is not None and encoders.ENCODERS[asked].__name__ != network.network:
+        raise CheckpointError(f"its encoder is no {asked}; leave out `encoder`")
+    rows = network.config.get("num_ws")
+    if options.get("num_ws", rows) != rows:
+        raise CheckpointError(f"its codes have {rows} rows; leave out `num_ws`")
+    return network
 
 
 # --- StyleGAN2 ---------------------------------------------------------------------------------
@@ -163,7 +190,7 @@ def _rosinality(content: Content) -> Found | None:
     if not parts:
         return None
     notes = []
-    if GENERATOR in parts and "latent_avg" not in tree:
+    if GENERATOR in parts and tree.get("latent_avg") is None:
         notes.append("no mean latent (latent_avg): it is measured from the mapping network on load")
     trained = [key for key in ("g_optim", "d_optim") if key in tree]
     if trained:
@@ -258,8 +285,10 @@ def _inversion(content: Content) -> Found | None:
     notes = []
     own = [p for p in prefixes if p not in ("encoder", "decoder", "latent_avg")]
     if own:
-        notes.append(f"networks of the method beside them: {', '.join(own)}")
-    if "latent_avg" not in tree:
+        names = ", ".join(shown(prefix, 40) for prefix in own[:10])
+        more = f" and {len(own) - 10} more" if len(own) > 10 else ""
+        notes.append(f"networks of the method beside them: {names}{more}")
+    if "latent_avg" not in prefixes and tree.get("latent_avg") is None:
         notes.append("no mean latent (latent_avg) in the file")
     return Found(layout, f"a full checkpoint of {_FAMILY[layout]}", parts, tuple(notes))
 
@@ -300,6 +329,8 @@ def _w_avg_of(found: encoders.InversionCheckpoint) -> Tensor:
 
 
 def _decoder(tree: Any, key: str | None = None) -> NetworkFile:
+    if key == "g":
+        raise CheckpointError("it holds one generator; leave out `key`")
     # Which encoder it is does not matter to the generator, and it may be told by no option.
     ambiguous = encoders.inversion_layout(tree) == "psp-or-e4e"
     found = _taken_apart(tree, "psp" if ambiguous else None, None)
@@ -353,7 +384,6 @@ def _other(content: Content) -> Found | None:
 
 
 _LAYOUTS: tuple[Callable[[Content], Found | None], ...] = (
-    _own,
     _nvlabs,
     _tensorflow,
     _inversion,

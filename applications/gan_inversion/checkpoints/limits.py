@@ -51,6 +51,16 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
+def printable(text: str) -> str:
+    r"""Text on one line, with escapes for what would control a terminal.
+
+    Example:
+        >>> printable("a \x1b[2J b")
+        'a \\x1b[2J b'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 _SHOWN = (str, bytes, int, float, type(None), Exception, Global)
 
 

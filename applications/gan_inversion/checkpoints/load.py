@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from .files import NetworkFile
 from .layouts import DISCRIMINATOR, ENCODER, FACE_ID, GENERATOR, Found, find_layout
-from .limits import shown
+from .limits import printable, shown
 from .read import Content, read_content
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def load_encoder(
         encoder: ``"psp"`` or ``"e4e"``, where the file does not tell which of the two it is.
         num_ws: rows of the code, for an encoder into W whose file does not tell.
         w_avg: ``[w_dim]``, the generator's mean latent, for an encoder that starts from it and
-            whose file has neither it nor the generator.
+            whose file has neither it nor the generator; what a file has is taken from there.
         sha256: what the file must hash to.
 
     Returns:
@@ -121,9 +121,10 @@ def part_of(path: Path, found: Found, part: str, options: dict[str, Any]) -> Net
         has = f"it holds: {', '.join(found.parts)}" if found.parts else "it holds none"
         raise CheckpointError(f"{path}: it is {found.title}, without {_A[part]}; {has}")
     try:
-        return found.parts[part](**(options if found.layout != "gan_inversion" else {}))
+        return found.parts[part](**options)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {found.title}: {str(error)[:2000]}") from error
+        # Names from the file stand in it, and a terminal obeys some of them.
+        raise CheckpointError(f"{path}: {found.title}: {printable(str(error)[:2000])}") from error
     # A layout's function reads plain dicts that came from outside: what it stumbles over is theirs.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise CheckpointError(

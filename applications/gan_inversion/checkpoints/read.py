@@ -119,6 +119,8 @@ def read_content(
             return _read(file, size, found)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
+    except PermissionError:
+        raise CheckpointError(f"{path}: it may not be read; check its access rights") from None
     except Refused as refusal:
         raise CheckpointError(f"{path}: {refusal}") from refusal
     except MemoryError as error:

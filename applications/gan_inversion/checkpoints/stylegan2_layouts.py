@@ -15,8 +15,9 @@ TF         variables of the original networks: kernels HWIO, matrices transposed
 ========== ========================================================================================
 
 ``config`` is a plain dict for ``StyleGAN2Config(**config)`` or
-``StyleGAN2DiscriminatorConfig(**config)``. Tensors keep their values bit for bit, so a way there
-and back is exact. Errors are :class:`CheckpointError` without a path, which the caller knows.
+``StyleGAN2DiscriminatorConfig(**config)``. Tensors of single precision keep their values bit for
+bit, so a way there and back is exact; others become single precision. Errors are
+:class:`CheckpointError` without a path, which the caller knows.
 """
 
 from __future__ import annotations
@@ -100,10 +101,19 @@ def rosinality_to_ours(tree: Tree, key: str | None = None) -> tuple[Config, Stat
     config = StyleGAN2Config(**{**asdict(config), "resample_taps": read_taps(filters, 4.0)})
     state = take(theirs, rosinality_generator(config), ignore=set(filters))
     average = tree.get("latent_avg") if theirs is not tree else None
-    if isinstance(average, Tensor):
-        average = average[0] if average.ndim == 2 and (average == average[0]).all() else average
-        if average.shape == (config.w_dim,):
-            state["w_avg"] = average
+    if average is not None:
+        if not isinstance(average, Tensor) or not average.is_floating_point():
+            raise CheckpointError(f"`latent_avg` is a {type(average).__name__}, not real numbers")
+        if average.ndim not in (1, 2) or average.shape[-1] != config.w_dim or not len(average):
+            raise CheckpointError(
+                f"`latent_avg` is {list(average.shape)}, expected [{config.w_dim}] or "
+                f"[styles, {config.w_dim}]"
+            )
+        if not bool(torch.isfinite(average).all()):
+            raise CheckpointError("`latent_avg` has values that are not finite")
+        rows = average.reshape(-1, config.w_dim)
+        if (rows == rows[0]).all():
+            state["w_avg"] = rows[0].float()
     return plain(config), state
 
 
@@ -206,8 +216,7 @@ def nvlabs_to_ours(tree: Tree) -> tuple[Config, State]:
     architecture = synthesis.get("architecture", "skip")
     if architecture != "skip":
         raise CheckpointError(f"generator of architecture {architecture!r}; 'skip' is supported")
-    if mapping.get("activation", "lrelu") != "lrelu":
-        raise CheckpointError(f"mapping with activation {mapping['activation']!r}, not lrelu")
+    _check_activations(attributes, synthesis, mapping)
     config = generator_config(theirs, NVLABS_SIZES)
     filters = {n: k for n, k in theirs.items() if n.endswith("resample_filter")}
     clamps = {v for n, v in attributes.items() if n.endswith(".conv_clamp")}
@@ -224,6 +233,15 @@ def nvlabs_to_ours(tree: Tree) -> tuple[Config, State]:
     if "mapping.w_avg" not in theirs:  # mapping networks without an average
         del names["w_avg"]
     return plain(config), take(theirs, names, ignore=set(filters))
+
+
+def _check_activations(attributes: Tree, *arguments: Tree) -> None:
+    """Raise unless layers are as published: leaky, or linear where nothing else can be said."""
+    said = [part.get("activation", "lrelu") for part in arguments]
+    layers = [v for n, v in attributes.items() if n.endswith(".activation")]
+    for activation in [*said, *(v for v in layers if v != "linear")]:
+        if activation != "lrelu":
+            raise CheckpointError(f"layers with activation {activation!r}, not lrelu")
 
 
 def ours_to_nvlabs(config: Tree, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -269,14 +287,17 @@ def nvlabs_discriminator_to_ours(tree: Tree) -> tuple[Config, State]:
         mapping_of(kwargs.get("epilogue_kwargs")),
         mapping_of(kwargs.get("block_kwargs")),
     )
+    mapping = mapping_of(kwargs.get("mapping_kwargs"))
+    _check_activations(attributes, block, epilogue, mapping)
     label = "mapping.embed.weight" in theirs
     has_skip = f"b{resolution}.skip.weight" in theirs
     if "b8.fromrgb.weight" in theirs and resolution != 8:
         raise CheckpointError("discriminator of architecture 'skip'; we have 'resnet', 'orig'")
-    mapping = mapping_of(kwargs.get("mapping_kwargs"))
     std = shape_of(theirs, "b4.conv.weight", 4)[1] - widths[0]
     filters = {n: k for n, k in theirs.items() if n.endswith("resample_filter")}
-    clamps = {v for n, v in attributes.items() if n.endswith(".conv_clamp")}
+    # Their skip layers are never limited, whatever the others are.
+    limited = {n: v for n, v in attributes.items() if not n.endswith(".skip.conv_clamp")}
+    clamps = {v for n, v in limited.items() if n.endswith(".conv_clamp")}
     config = StyleGAN2DiscriminatorConfig(
         resolution=resolution,
         channels=tuple(widths),

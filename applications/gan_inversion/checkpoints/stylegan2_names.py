@@ -376,12 +376,18 @@ def take(theirs: Mapping[str, Tensor], names: Names, ignore: set[str]) -> State:
         for name, shape in names.values()
         if name in theirs and tuple(theirs[name].shape) != shape
     ]
+    problems += [
+        f"{name} holds {value.dtype}, not real numbers"
+        for name, value in theirs.items()
+        if name in known and not value.is_floating_point()
+    ]
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise CheckpointError(f"tensors that do not fit: {'; '.join(problems[:8])}{more}")
     # Every layout has the same numbers in the same order: only axes of length one differ.
     shapes = {ours: _squeezed(ours, shape) for ours, (_, shape) in names.items()}
-    return {ours: theirs[name].reshape(shapes[ours]) for ours, (name, _) in names.items()}
+    # In single precision, which every code computes in: half and double files load like others.
+    return {ours: theirs[name].float().reshape(shapes[ours]) for ours, (name, _) in names.items()}
 
 
 def give(state: Mapping[str, Tensor], names: Names) -> State:

@@ -31,9 +31,14 @@ class Generator(nn.Module, ABC):
     w_avg: Tensor
     w_std: Tensor
 
+    @property
+    def z_dim(self) -> int:
+        """Width of what :meth:`mapping` takes."""
+        return self.w_dim
+
     @abstractmethod
     def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Map ``z [B, w_dim]`` to ``w [B, w_dim]``; truncation pulls towards ``w_avg``."""
+        """Map ``z [B, z_dim]`` to ``w [B, w_dim]``; truncation pulls towards ``w_avg``."""
 
     @abstractmethod
     def synthesis(
@@ -64,5 +69,5 @@ class Generator(nn.Module, ABC):
     @torch.no_grad()
     def sample_w(self, n: int, *, generator: torch.Generator, truncation: float = 0.8) -> Tensor:
         """Draw ``n`` latents ``[n, w_dim]`` with an explicit random generator."""
-        z = torch.randn(n, self.w_dim, generator=generator)
+        z = torch.randn(n, self.z_dim, generator=generator)
         return self.mapping(z.to(self.w_avg), truncation)

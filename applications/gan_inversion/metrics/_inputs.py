@@ -17,7 +17,7 @@ def image_pair(
     """Return two batches as float64 in [0, 1], or say what is wrong with them.
 
     Args:
-        a: ``[B, C, H, W]``, uint8 (0 to 255) or floating point in ``value_range``.
+        a: ``[B, C, H, W]`` with C of 1 or 3, uint8 (0 to 255) or floating point in ``value_range``.
         b: like ``a``.
         value_range: lowest and highest value of floating-point images.
 
@@ -43,6 +43,11 @@ def image_pair(
             raise ValueError(
                 f"`{name}` must be images [B, C, H, W], got shape {list(x.shape)}; "
                 "add the batch dimension"
+            )
+        if x.shape[1] not in (1, 3):
+            raise ValueError(
+                f"`{name}` must have 1 channel or 3, got {x.shape[1]}; lay transparent ones over "
+                "a background first"
             )
         if x.dtype == torch.uint8:
             unit.append(x.double() / 255)

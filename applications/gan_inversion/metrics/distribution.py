@@ -70,13 +70,20 @@ class FeatureStatistics:
             isinstance(tree.get(key), Tensor) for key in ("mu", "sigma")
         ):
             raise CheckpointError(f"{os.fspath(path)}: it must be an .npz with mu and sigma")
+        if tree["mu"].is_complex() or tree["sigma"].is_complex():
+            raise CheckpointError(f"{os.fspath(path)}: mu and sigma must be real numbers")
         mean, covariance = tree["mu"].double(), tree["sigma"].double()
-        n = int(tree["n"]) if isinstance(tree.get("n"), Tensor) and tree["n"].ndim == 0 else 0
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        count = tree.get("n")
+        n = 0
+        if isinstance(count, Tensor) and count.ndim == 0 and not count.is_floating_point():
+            n = max(0, int(count))
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
             raise CheckpointError(
                 f"{os.fspath(path)}: mu must be [d] and sigma [d, d], got {list(mean.shape)} and "
                 f"{list(covariance.shape)}"
             )
+        if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
+            raise CheckpointError(f"{os.fspath(path)}: mu and sigma must be finite")
         return cls(mean, covariance, n)
 
 

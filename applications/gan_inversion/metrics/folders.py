@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hypergraph._files import write_text
+from hypergraph._files import checked_path, write_text
 
 from ..errors import PhotoError
 from ..photo import load_photo
@@ -33,6 +33,7 @@ from .ssim import ssim_protocol, ssim_values
 METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "id", "fd", "kd", "fid", "kid")
 DEFAULT_METRICS = ("psnr", "ssim", "id", "fd", "kd")
 _SETS = ("fd", "kd", "fid", "kid")
+_LARGEST_SIDE = 10_000  # photo.MAX_PIXELS as a square
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
@@ -210,8 +211,10 @@ def compare_folders(
         >>> print(report.table())  # doctest: +SKIP
     """
     chosen = _checked_metrics(metrics, lpips_network, resize)
-    if out is not None and not Path(out).resolve().parent.is_dir():
-        raise ValueError(f"`out` must lie in a folder that exists, got {os.fspath(out)!r}")
+    if not -(2**62) < seed < 2**62:
+        raise ValueError(f"`seed` must fit 63 bits, got {seed}")
+    if out is not None:
+        _check_out(out)
     ssim_protocol(ssim_variant)  # an unknown name should fail before an hour of work
     unreadable: dict[str, str] = {}
     first, second = _Folder(real, "real", unreadable), _Folder(fake, "fake", unreadable)
@@ -222,6 +225,12 @@ def compare_folders(
             f"no file of {first.path} has a partner of the same name in {second.path}, and "
             f"{', '.join(by_pair)} compare pairs; ask for `metrics` 'fd' and 'kd' alone"
         )
+    for folder, argument in ((first, "real"), (second, "fake")):
+        if len(by_pair) < len(chosen) and len(folder.files) < 2:
+            raise ValueError(
+                f"`{argument}`: {folder.path} holds one image, and sets need two; ask "
+                "for `metrics` of pairs alone"
+            )
     features = feature_network
     if features is None and len(by_pair) < len(chosen):
         features = efficientnet_features()
@@ -276,6 +285,12 @@ def compare_folders(
         reasons = [*unreadable.values(), *(f"pair {k!r}: {v}" for k, v in left_out.items())]
         raise ValueError(
             f"none of {len(names)} pairs can be compared; the first reason: {reasons[0]}"
+        )
+
+    if compared and "id" in values and not any(value is not None for value in values["id"]):
+        raise ValueError(
+            f"no face was found in both images of any of {len(compared)} pairs: there is no ID "
+            "score; ask for `metrics` without 'id'"
         )
 
     sets: list[Tensor] = []
@@ -337,9 +352,21 @@ def _checked_metrics(
             "`metrics` has 'lpips', which needs `lpips_network`: load_lpips(FILE) with "
             "torchvision's AlexNet, VGG-16 or SqueezeNet weights"
         )
-    if resize is not None and resize < 1:
-        raise ValueError(f"`resize` must be a side in pixels, got {resize}")
+    if resize is not None and not 1 <= resize <= _LARGEST_SIDE:
+        raise ValueError(f"`resize` must be a side of 1 to {_LARGEST_SIDE} pixels, got {resize}")
     return chosen
+
+
+def _check_out(out: str | os.PathLike[str]) -> None:
+    """What would fail, or destroy a picture, at the end of an hour's work."""
+    path = checked_path(out)
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"`out` must lie in a folder that exists, got {os.fspath(out)!r}")
+    if path.is_dir() or path.suffix.lower() in _SUFFIXES:
+        what = "a folder" if path.is_dir() else "a picture's name"
+        raise ValueError(f"`out` must name a JSON file, got {what}, {os.fspath(out)!r}")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise ValueError(f"`out` must lie in a folder that can be written, got {os.fspath(out)!r}")
 
 
 def _readable(folder: _Folder, load: Callable[[_Folder, str], Tensor | None]) -> Iterator[Tensor]:

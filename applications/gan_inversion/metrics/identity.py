@@ -176,6 +176,8 @@ def identity(
     """
     chosen = dlib_identity() if network is None else network
     x, y = image_pair(a, b, value_range)
+    if x.shape[1] != 3:
+        raise ValueError(f"`a` and `b` must be RGB images, got {x.shape[1]} channel; repeat it")
     x, y = (2 * x - 1).float(), (2 * y - 1).float()
     values = [
         chosen.between(chosen.embed(x[i : i + 1]), chosen.embed(y[i : i + 1]))

@@ -225,7 +225,7 @@ def load_with_digest(path: str | os.PathLike[str]) -> tuple[FIDInception, str]:
     """As :func:`load_inception`, with the SHA-256 of the file that was read."""
     state, digest = read_state(path, "FID's Inception")
     net = FIDInception()
-    if state.get("fc.weight", torch.zeros(1008)).shape[0] == 1008:
+    if "fc.weight" not in state or state["fc.weight"].shape[:1] == (1008,):
         state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     # Counters of training steps, which older files do not have.
     counters = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}

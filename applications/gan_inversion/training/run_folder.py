@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from hypergraph._files import atomic_writer, remove_orphans
+from hypergraph._files import remove_orphans
 
+from ..checkpoints.files import write_torch
 from ..errors import CheckpointError
 
 try:
@@ -70,18 +71,11 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     state = {**state, "format": FORMAT}
     state["sha256"] = digest(state)
     try:
-        with atomic_writer(path) as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        # torch.save closes its archive when a write fails, and complains about that instead.
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__context__
-        if cause is None:
-            raise
+        write_torch(path, state)
+    except OSError as error:
         kept = "the checkpoint before it was kept" if path.exists() else "there is none before it"
         raise CheckpointError(
-            f"{path}: the checkpoint could not be written ({cause}); {kept}: make room and start "
+            f"{path}: the checkpoint could not be written ({error}); {kept}: make room and start "
             "the same command again"
         ) from error
 

@@ -35,6 +35,10 @@ class RunConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be a whole number from 1 up, got {value!r}")
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ValueError(f"`seconds` must be a time from 0 up, got {self.seconds!r}")
+        if abs(self.seed) >= 2**40:  # with the step it has to fit 64 bits
+            raise ValueError(f"`seed` must be below 2**40, got {self.seed!r}")
 
 
 def step_generator(seed: int, step: int, shard: int = 0) -> torch.Generator:

@@ -17,6 +17,7 @@ running mean of path lengths and the augmentation's sign are means over all shar
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +89,16 @@ class StyleGAN2Training:
         for name in ("r1_every", "path_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1 step, got {getattr(self, name)}")
+        if not 0 <= self.mixing <= 1:
+            raise ValueError(f"`mixing` must be from 0 to 1, got {self.mixing}")
+        for name in ("gamma", "path_weight", "path_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a number from 0 up, got {value}")
+        for name in ("learning_rate", "average_images", "average_rampup", "ada_images"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be a number above 0, got {value}")
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -140,6 +140,15 @@ def _source(args: argparse.Namespace, progress: bool) -> ImageSource:
     return FolderImages(Path(args.data), args.resolution, progress=progress)
 
 
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got {text}")
+        return int(text)
+
+    return read
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train_stylegan2", description=(__doc__ or "").split("\n")[0]
@@ -149,13 +158,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, help="stop after this long; resumes later")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shards", type=int, help="parts of a batch (default: one a process)")
+    parser.add_argument("--shards", type=_whole(1), help="of a batch (default: one a process)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="CPU threads of a process")
+    parser.add_argument("--threads", type=_whole(1), help="CPU threads of a process")
     parser.add_argument("--checkpoint-every", type=int, default=250, metavar="STEPS")
-    parser.add_argument("--sheet-every", type=int, default=1000, metavar="STEPS")
-    parser.add_argument("--fd-every", type=int, default=1000, metavar="STEPS", help="0: never")
-    parser.add_argument("--fd-images", type=int, default=1000)
+    parser.add_argument("--sheet-every", type=_whole(1), default=1000, metavar="STEPS")
+    parser.add_argument(
+        "--fd-every", type=_whole(0), default=1000, metavar="STEPS", help="0: never"
+    )
+    parser.add_argument("--fd-images", type=_whole(2), default=1000)
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--no-progress", action="store_true")
     parser.add_argument("--ada", action="store_true", help="adaptive augmentation, target 0.6")
@@ -184,6 +195,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def _train(args: argparse.Namespace, config: StyleGAN2Training, workers: Workers) -> None:
     progress = workers.first and not args.no_progress
+    run_config = RunConfig(
+        args.steps,
+        checkpoint_every=args.checkpoint_every,
+        seconds=None if args.minutes is None else 60 * args.minutes,
+        seed=args.seed,
+        shards=args.shards or workers.size,
+    )
     source = _source(args, progress)
     trainer = StyleGAN2Trainer(config, source, seed=args.seed, device=workers.device)
     reports = [Report(args.sheet_every, sheet_report(trainer, args.out))]
@@ -196,13 +214,6 @@ def _train(args: argparse.Namespace, config: StyleGAN2Training, workers: Workers
         distance = frechet_report(trainer, feature_frechet(network), args.fd_images, name)
         reports.append(Report(args.fd_every, distance))
         card["protocol"] = f"{name}: {network.protocol}, {args.fd_images} images each"
-    run_config = RunConfig(
-        args.steps,
-        checkpoint_every=args.checkpoint_every,
-        seconds=None if args.minutes is None else 60 * args.minutes,
-        seed=args.seed,
-        shards=args.shards or workers.size,
-    )
     steps = run(
         trainer.parts,
         trainer.step,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -17,6 +18,8 @@ from gan_inversion.checkpoints.files import (
     clean_orphans,
     load_network,
     save_network,
+    workplace,
+    write_torch,
 )
 from gan_inversion.errors import CheckpointError
 from tests.gan_inversion.checkpoints.equal import same
@@ -135,3 +138,56 @@ def test_orphans_of_killed_writers_are_cleaned(tmp_path, source_environment):
     save_network(path, _network())
     assert sorted(tmp_path.iterdir()) == sorted([neighbour, path])
     assert load_network(path).network == "Net"
+
+
+def test_orphans_that_cannot_be_removed_stop_nobody(tmp_path, monkeypatch):
+    """Another user's, in a folder such as /tmp; an export's orphan is a folder."""
+    path = tmp_path / "a.safetensors"
+    names = [f".a.safetensors.{digit * 16}.tmp" for digit in "012"]
+    theirs, folder, busy = (tmp_path / name for name in names)
+    theirs.touch()
+    old = time.time() - 3600
+    for place, written in ((folder, old), (busy, time.time())):
+        place.mkdir()
+        (place / "part").touch()
+        os.utime(place / "part", (written, written))
+    for place in (theirs, folder, busy):
+        os.utime(place, (old, old))
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        assert clean_orphans(path) == [folder]
+        save_network(path, _network())
+    assert sorted(tmp_path.iterdir()) == sorted([theirs, busy, path])
+
+
+def test_a_workplace_goes_away(tmp_path):
+    path = tmp_path / "a.onnx"
+    with pytest.raises(RuntimeError), workplace(path) as folder:
+        (folder / "part").touch()
+        assert folder.parent == tmp_path
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    orphan = tmp_path / folder.name
+    orphan.mkdir()
+    assert clean_orphans(path, older_than=0) == [orphan]
+
+
+def test_what_torch_says_of_a_full_disk_is_an_os_error(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    write_torch(path, {"a": torch.ones(1)})
+    before = path.read_bytes()
+
+    def save(tree: object, file: object) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        write_torch(path, {})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -122,7 +122,12 @@ def test_nvlabs_pickles(tmp_path, generator, discriminator, protocol):
     )
     settings = {f"synthesis.b{r}.conv1.conv_clamp": 256 for r in (4, 8, 16, 32)}
     network = synthetic.persistent(g["state"], "Generator", g["init_kwargs"], settings)
-    judge = synthetic.persistent(d["state"], "Discriminator", d["init_kwargs"])
+    # The skip layers of a limited discriminator have no limit, in their code as in ours.
+    limits = {"b4.conv.conv_clamp": 256, "b32.fromrgb.conv_clamp": 256}
+    for side in (8, 16, 32):
+        limits |= {f"b{side}.conv{i}.conv_clamp": 256 for i in (0, 1)}
+        limits |= {f"b{side}.skip.conv_clamp": None, f"b{side}.skip.activation": "linear"}
+    judge = synthetic.persistent(d["state"], "Discriminator", d["init_kwargs"], limits)
     content = {"G": network, "D": judge, "G_ema": network, "training_set_kwargs": {"a": 1}}
     path.write_bytes(synthetic.nvlabs_pickle(content, protocol))
     loaded = load_generator(path)
@@ -131,7 +136,8 @@ def test_nvlabs_pickles(tmp_path, generator, discriminator, protocol):
     assert (_image(loaded) - _image(generator)).abs().max() < 1e-4 * _image(generator).abs().max()
     assert same(loaded.w_avg, generator.w_avg)
     x = torch.randn(4, 3, 32, 32)
-    assert torch.equal(load_discriminator(path)(x), discriminator(x))
+    judged = load_discriminator(path)
+    assert judged.config.conv_clamp == 256 and torch.equal(judged(x), discriminator(x))
     report = doctor(path)
     assert report.layout == "nvlabs" and not report.problems and len(report.networks) == 2
     # One network, as PTI saves it by torch.save.
@@ -226,10 +232,130 @@ def test_convert_checks_its_arguments(tmp_path, generator):
     ):
         with pytest.raises(ValueError, match=message):
             convert(path, tmp_path / target, **options)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="`target` is the source, .*; name another file"):
+        convert(path, path)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="encoder cannot be said of a part 'generator'"):
+        convert(path, tmp_path / "b.pt", options={"encoder": "psp"})
     with pytest.raises(ValueError, match="`key` must be 'g', 'g_ema' or None, got 'd'"):
         load_generator(path, key="d")
     with pytest.raises(CheckpointError, match="its SHA-256 is"):
         load_generator(path, sha256="0" * 64)
+
+
+def test_other_activations_are_refused(tmp_path, generator, discriminator):
+    path = tmp_path / "a.pkl"
+    g = layouts.ours_to_nvlabs(_plain(generator.config), generator.state_dict())
+    d = layouts.ours_to_nvlabs_discriminator(
+        _plain(discriminator.config), discriminator.state_dict()
+    )
+    swish = {"synthesis.b8.conv1.activation": "swish"}
+    path.write_bytes(
+        synthetic.nvlabs_pickle(
+            {
+                "G_ema": synthetic.persistent(g["state"], "Generator", g["init_kwargs"], swish),
+                "D": synthetic.persistent(
+                    d["state"], "D", d["init_kwargs"] | {"block_kwargs": {"activation": "relu"}}
+                ),
+            }
+        )
+    )
+    with pytest.raises(CheckpointError, match="activation 'swish', not lrelu"):
+        load_generator(path)
+    with pytest.raises(CheckpointError, match="activation 'relu', not lrelu"):
+        load_discriminator(path)
+
+
+def test_dataparallel(tmp_path, generator, discriminator):
+    """`module.` before every name of a part, or of a bare state dict."""
+    tree = _rosinality(generator, discriminator)
+    wrapped = {
+        key: {f"module.{n}": v for n, v in part.items()} if isinstance(part, dict) else part
+        for key, part in tree.items()
+    }
+    path = tmp_path / "a.pt"
+    x = torch.randn(4, 3, 32, 32)
+    for content in (wrapped, wrapped["g_ema"], wrapped["d"]):
+        torch.save(content, path)
+        if content is not wrapped["d"]:
+            assert torch.allclose(_image(load_generator(path)), _image(generator), atol=1e-4)
+        if content is not wrapped["g_ema"]:
+            assert torch.equal(load_discriminator(path)(x), discriminator(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_precisions_become_single(tmp_path, generator, discriminator, dtype):
+    tree = _rosinality(generator, discriminator)
+    for part in ("g_ema", "d"):
+        tree[part] = {name: value.to(dtype) for name, value in tree[part].items()}
+    path = tmp_path / "a.pt"
+    for mean in (tree["latent_avg"], tree["latent_avg"].double(), tree["latent_avg"].half(), None):
+        torch.save(tree | {"latent_avg": mean}, path)
+        assert (_image(load_generator(path)) - _image(generator)).abs().max() < 0.05
+    assert all(value.dtype == torch.float32 for value in load_generator(path).state_dict().values())
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.allclose(load_discriminator(path)(x), discriminator(x), atol=0.01)
+
+
+def test_numbers_of_another_kind_are_refused(tmp_path, generator):
+    path = tmp_path / "a.pt"
+    for dtype in (torch.int64, torch.complex64):
+        tree = _rosinality(generator)
+        tree["g_ema"]["conv1.conv.weight"] = tree["g_ema"]["conv1.conv.weight"].to(dtype)
+        torch.save(tree, path)
+        with pytest.raises(CheckpointError, match=f"conv1.conv.weight holds {dtype}"):
+            load_generator(path)
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        (torch.zeros(5), r"is \[5\], expected \[16\]"),
+        (torch.zeros(8, 5), r"is \[8, 5\]"),
+        (torch.zeros(16, dtype=torch.int64), "not real numbers"),
+        ([0.0] * 16, "is a list"),
+        (torch.full((16,), float("nan")), "not finite"),
+    ],
+    ids=["width", "rows", "whole", "list", "nan"],
+)
+def test_a_mean_latent_that_does_not_fit_is_no_missing_one(tmp_path, generator, average, message):
+    path = tmp_path / "a.pt"
+    torch.save(_rosinality(generator) | {"latent_avg": average}, path)
+    with pytest.raises(CheckpointError, match=f"`latent_avg` .*{message}"):
+        load_generator(path)
+
+
+def test_an_option_that_means_another_network_is_refused(tmp_path, psp_file, generator):
+    own = tmp_path / "own.safetensors"
+    save_network(
+        own, NetworkFile("StyleGAN2Generator", _plain(generator.config), generator.state_dict())
+    )
+    assert load_generator(own, key="g_ema").resolution == 32
+    with pytest.raises(CheckpointError, match="one generator; leave out `key`"):
+        load_generator(own, key="g")
+    encoder = tmp_path / "psp.safetensors"
+    convert(psp_file[0], encoder)
+    assert load_encoder(encoder, encoder="psp", num_ws=8).num_ws == 8
+    with pytest.raises(CheckpointError, match="no e4e; leave out `encoder`"):
+        load_encoder(encoder, encoder="e4e")
+    for path in (encoder, psp_file[0]):
+        with pytest.raises(CheckpointError, match="8 rows; leave out `num_ws`"):
+            load_encoder(path, num_ws=9)
+
+
+def test_a_terminal_is_not_given_orders(tmp_path, psp_file, generator):
+    path = tmp_path / "a.pt"
+    tree = _rosinality(generator)
+    tree["g_ema"]["\x1b[2J\ud800"] = torch.ones(1)
+    torch.save(tree, path)
+    with pytest.raises(CheckpointError, match=r"unknown \\x1b\[2J\\ud800"):
+        load_generator(path)
+    tree = read_checkpoint(psp_file[0])
+    tree["state_dict"]["\x1b[2J.x"] = torch.ones(1)
+    torch.save(tree, path)
+    text = str(doctor(path))
+    assert "\\x1b[2J" in text and text.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "nan"])
@@ -288,6 +414,22 @@ def test_encoders(psp_file, tmp_path):
     assert all(same(v, state[k]) for k, v in load_encoder(own).state_dict().items())
     with pytest.raises(CheckpointError, match="without a generator; it holds: encoder"):
         load_generator(path)
+
+
+def test_a_whole_checkpoint_of_dataparallel(tmp_path, psp_file, generator):
+    theirs = read_checkpoint(psp_file[0])
+    theirs["state_dict"] |= {
+        f"decoder.{name}": value for name, value in _rosinality(generator)["g_ema"].items()
+    }
+    # The mean latent is a buffer in some files.
+    theirs["state_dict"]["latent_avg"] = theirs.pop("latent_avg")[:1].repeat(8, 1)
+    names = {f"module.{name}": value for name, value in theirs["state_dict"].items()}
+    path = tmp_path / "a.pt"
+    torch.save(theirs | {"state_dict": names}, path)
+    loaded = load_generator(path)
+    assert torch.equal(loaded.w_avg, theirs["state_dict"]["latent_avg"][0])
+    report = doctor(path)
+    assert [n.part for n in report.networks] == ["encoder", "generator"] and not report.notes
 
 
 def test_face_recognition(tmp_path):

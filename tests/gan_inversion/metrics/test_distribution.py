@@ -211,6 +211,16 @@ def test_statistics_file(tmp_path: Path) -> None:
     np.savez(path, mu=np.array([object()]), sigma=np.zeros((1, 1)))
     with pytest.raises(CheckpointError, match=r"a\.npz"):
         FeatureStatistics.load(path)
+    for mean, covariance, message in (
+        (np.full(2, np.nan), np.eye(2), "must be finite"),
+        (np.zeros(2), np.eye(2) + 1j, "must be real"),
+        (np.zeros(0), np.zeros((0, 0)), r"mu must be \[d\]"),
+    ):
+        np.savez(path, mu=mean, sigma=covariance)
+        with pytest.raises(CheckpointError, match=message):
+            FeatureStatistics.load(path)
+    np.savez(path, mu=np.zeros(2), sigma=np.eye(2), n=np.nan)
+    assert FeatureStatistics.load(path).n == 0
     np.savez(path, mu=np.zeros(3), sigma=np.zeros((2, 2)))
     with pytest.raises(CheckpointError, match=r"mu must be \[d\]"):
         FeatureStatistics.load(path)

@@ -198,7 +198,12 @@ def test_bad_arguments_are_named(pair: tuple[Path, Path], tmp_path: Path) -> Non
         ({"metrics": []}, "`metrics` must be a list"),
         ({"metrics": ["lpips"]}, "which needs `lpips_network`"),
         ({"metrics": ["ms-ssim"]}, "none of 9 pairs .* pair '0': .* at least 176 px"),
-        ({"resize": 0}, "`resize` must be a side in pixels, got 0"),
+        ({"resize": 0}, "`resize` must be a side of 1 to 10000 pixels, got 0"),
+        ({"resize": 10**8}, "`resize` must be a side of 1 to"),
+        ({"seed": 10**20}, "`seed` must fit 63 bits"),
+        ({"out": ""}, "must name a file"),
+        ({"out": tmp_path / "empty"}, "`out` must name a JSON file, got a folder"),
+        ({"out": fake / "1.bmp"}, "`out` must name a JSON file, got a picture's name"),
         ({"ssim_variant": "best"}, "`variant` must be one of"),
         ({"out": tmp_path / "no" / "r.json"}, "`out` must lie in a folder that exists"),
         ({"fake": tmp_path / "nowhere"}, "`fake` must be a folder of images"),
@@ -209,6 +214,19 @@ def test_bad_arguments_are_named(pair: tuple[Path, Path], tmp_path: Path) -> Non
     write(fake, "0.png", 0)
     with pytest.raises(ValueError, match=r"0\.png and 0\.bmp in .* have one name"):
         compare(real, fake)
+
+
+def test_what_no_score_can_come_of_is_said_before_the_features(pair, tmp_path: Path) -> None:
+    def never(image: Tensor) -> Tensor:
+        raise AssertionError("features were computed")
+
+    idle = FeatureNetwork("FD", "KD", "none", lambda x: x, never)
+    blind = IdentityNetwork("blind", lambda image: None, "distance")
+    with pytest.raises(ValueError, match="any of 9 pairs: .* `metrics` without 'id'"):
+        compare(*pair, metrics=["id", "fd"], feature_network=idle, identity_network=blind)
+    write(tmp_path / "one", "0.png", 0)
+    with pytest.raises(ValueError, match="`fake`: .*one holds one image"):
+        compare(pair[0], tmp_path / "one", metrics=["psnr", "fd"], feature_network=idle)
 
 
 def test_nothing_left_to_compare(pair: tuple[Path, Path]) -> None:

@@ -114,6 +114,9 @@ def test_files_of_other_networks_are_refused(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"1 tensors are missing \(Mixed_7c.branch_pool"):
         load_inception(path)
+    torch.save({"fc.weight": torch.tensor(1.0)}, path)
+    with pytest.raises(CheckpointError, match="not FID's Inception"):
+        load_inception(path)
     torch.save([1], path)
     with pytest.raises(CheckpointError, match="holds a list, expected a state dict"):
         load_inception(path)

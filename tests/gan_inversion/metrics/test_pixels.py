@@ -189,6 +189,9 @@ def test_bad_images_are_named() -> None:
         psnr(a, b, channel="z")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`values`"):
         ssim(a, b, values="0..2")  # type: ignore[arg-type]
+    transparent = torch.cat([a, a[:, :1]], 1)
+    with pytest.raises(ValueError, match="`a` must have 1 channel or 3, got 4"):
+        psnr(transparent, transparent)
     with pytest.raises(ValueError, match="needs RGB images, got 1"):
         psnr(a[:, :1], b[:, :1], channel="y")
     with pytest.raises(ValueError, match="`variant` must be one of"):

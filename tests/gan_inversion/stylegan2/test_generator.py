@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -209,6 +210,54 @@ def test_bad_arguments_are_named(generator, code) -> None:
         StyleGAN2Generator.from_state(CONFIG, state)
     with pytest.raises(ValueError, match="unknown entries"):
         StyleGAN2Generator.from_state({"size": 3}, state)
+
+
+def test_an_empty_batch_gives_an_empty_batch(generator) -> None:
+    w = generator.mapping(torch.empty(0, 16))
+    for noise in ("const", "random"):
+        assert generator.synthesis(w, noise=noise).shape == (0, 3, 32, 32)
+    per_sample = {"conv2.weight": lambda weight: weight.expand(0, *weight.shape)}
+    assert generator.synthesis(w, 8, hooks=per_sample).shape == (0, 3, 8, 8)
+    judge = StyleGAN2Discriminator(StyleGAN2DiscriminatorConfig(16, (8, 8, 8)))
+    assert judge(torch.empty(0, 3, 16, 16)).shape == (0, 1)
+
+
+def test_latents_are_drawn_in_the_width_of_z() -> None:
+    narrow = StyleGAN2Generator(StyleGAN2Config(8, (4, 4), z_dim=8, w_dim=16))
+    assert narrow.sample_w(3, generator=torch.Generator()).shape == (3, 16)
+
+
+def test_statistics_do_not_depend_on_how_many_are_mapped_at_once(monkeypatch) -> None:
+    """A few hundred kB of a wide z or label would otherwise take gigabytes on load."""
+    module = importlib.import_module("gan_inversion.generators.stylegan2.generator")
+    torch.manual_seed(0)
+    for changes in ({}, {"c_dim": 3}):
+        wide = StyleGAN2Generator(StyleGAN2Config(8, (4, 4), z_dim=8, w_dim=8, **changes))
+        wide.measure_w()
+        average, deviation = wide.w_avg.clone(), wide.w_std.clone()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_NUMBERS_AT_ONCE", 8 * 999)
+            wide.measure_w()
+        # Other labels are drawn, and the last numbers of a piece in another order.
+        assert (wide.w_avg - average).norm() < 0.05 * deviation * 8**0.5
+        assert wide.w_std == pytest.approx(deviation.item(), rel=0.05)
+        wide.measure_w(keep_average=True)
+        rng = torch.Generator().manual_seed(1)
+        c = None if not changes else torch.eye(3)[torch.randint(3, (10_000,), generator=rng)]
+        w = wide.mapping(torch.randn(10_000, 8, generator=rng), c=c)
+        spread = (w - wide.w_avg).square().mean().sqrt().item()
+        assert wide.w_std == pytest.approx(spread, rel=0.05)
+
+
+def test_a_hook_may_not_change_a_shape(generator, code) -> None:
+    for name, change in (
+        ("rgb1", lambda x: x[:, :, :1, :1]),
+        ("conv2", lambda x: None),
+        ("conv2.style", lambda x: x[:1]),
+        ("conv2.weight", lambda x: x[:3]),
+    ):
+        with pytest.raises(ValueError, match=rf"`hooks\['{name}'\]` must return a tensor"):
+            generator.synthesis(code, hooks={name: change})
 
 
 def test_minibatch_stddev_by_hand() -> None:

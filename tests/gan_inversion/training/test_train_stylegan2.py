@@ -198,6 +198,37 @@ def test_the_command(tmp_path, capsys):
     assert "gamma=None, got gamma=3.0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--threads 0", "--threads: expected a whole number from 1 up, got 0"),
+        ("--shards 0", "--shards: expected"),
+        ("--sheet-every 0", "--sheet-every: expected"),
+        ("--fd-every -1", "--fd-every: expected"),
+        ("--fd-images 1", "--fd-images: expected a whole number from 2 up, got 1"),
+        ("--seed 99999999999999999999", "`seed` must be below"),
+        ("--minutes nan", "`seconds` must be"),
+        ("--minutes -1", "`seconds` must be"),
+        ("--mixing 5", "`mixing` must be from 0 to 1, got 5.0"),
+        ("--learning-rate -1", "`learning_rate` must be a number above 0, got -1.0"),
+        ("--gamma nan", "`gamma` must be a number from 0 up, got nan"),
+        ("--path-weight -1", "`path_weight` must be"),
+        ("--average-rampup -1", "`average_rampup` must be"),
+        ("--learning-rate 1e30", "loss is nan"),
+    ],
+)
+def test_a_wrong_option_is_one_line(tmp_path, capsys, option, message):
+    quiet = "--fd-every 0 --steps 2 --no-progress --device cpu".split()
+    arguments = ["train", "stylegan2", "--out", str(tmp_path / "run"), *OPTIONS, *quiet]
+    try:
+        status = cli.main([*arguments, *option.split()])
+    except SystemExit as leaving:  # as argparse does
+        status = leaving.code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert status in (1, 2) and message in lines[-1]
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
 def test_torchrun_takes_none_of_the_options():
     """torchrun completes abbreviations of its own options even behind the module's name."""
     from torch.distributed.run import get_args_parser

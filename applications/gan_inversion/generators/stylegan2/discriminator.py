@@ -146,6 +146,8 @@ def minibatch_stddev(
         torch.Size([8, 4, 4, 4])
     """
     batch, width, height, side = x.shape
+    if batch == 0:
+        return x.new_empty(0, width + channels, height, side)
     group = batch if group_size is None else min(group_size, batch)
     if batch % group:
         raise ValueError(f"`x` must have a multiple of {group} images (one group), got {batch}")

@@ -51,6 +51,7 @@ from .ops import fir_kernel, modulated_conv2d, upfirdn2d
 _SLOPE = 0.2
 _GAIN = math.sqrt(2)
 W_STATISTICS_SAMPLES = 10_000
+_NUMBERS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,11 @@ class StyleGAN2Generator(Hub, Generator):
             generator.measure_w(keep_average="w_avg" not in missing)
         return generator
 
+    @property
+    def z_dim(self) -> int:
+        """Width of what :meth:`mapping` takes."""
+        return self.config.z_dim
+
     @torch.no_grad()
     def measure_w(self, samples: int = W_STATISTICS_SAMPLES, keep_average: bool = False) -> None:
         """Set ``w_std`` and, unless told to keep it, ``w_avg`` from mapped random latents.
@@ -274,15 +280,26 @@ class StyleGAN2Generator(Hub, Generator):
         # A private generator: loading must not touch the global random state.
         rng = torch.Generator().manual_seed(0)
         config, like = self.config, self.w_avg
-        z = torch.randn(samples, config.z_dim, generator=rng).to(like)
-        c = None
-        if config.c_dim:
-            labels = torch.randint(config.c_dim, (samples,), generator=rng)
-            c = F.one_hot(labels, config.c_dim).to(like)
-        w = self.mapping_network(z, c)
+        # A small file may have a wide z or label: 10,000 of them at once would fill the memory.
+        rows = max(1, _NUMBERS_AT_ONCE // max(config.z_dim, config.w_dim, config.c_dim))
+        total = like.new_zeros(config.w_dim, dtype=torch.float64)
+        squares = like.new_zeros((), dtype=torch.float64)
+        for start in range(0, samples, rows):
+            count = min(rows, samples - start)
+            z = torch.randn(count, config.z_dim, generator=rng).to(like)
+            c = None
+            if config.c_dim:
+                labels = torch.randint(config.c_dim, (count,), generator=rng)
+                c = like.new_zeros(count, config.c_dim)
+                c[torch.arange(count), labels] = 1
+            w = self.mapping_network(z, c).double()
+            total += w.sum(0)
+            squares += w.square().sum()
         if not keep_average:
-            self.w_avg.copy_(w.mean(0))
-        self.w_std.copy_((w - self.w_avg).square().mean().sqrt())
+            self.w_avg.copy_(total / samples)
+        average = self.w_avg.double()
+        spread = squares - 2 * (average @ total) + samples * (average @ average)
+        self.w_std.copy_((spread.clamp_min(0) / (samples * config.w_dim)).sqrt())
 
     @torch.no_grad()
     def update_w_avg(self, w: Tensor, beta: float = 0.998) -> None:
@@ -366,7 +383,18 @@ class StyleGAN2Generator(Hub, Generator):
         planes = self._noise(noise, w.shape[0])
 
         def hooked(name: str, value: Tensor) -> Tensor:
-            return hooks[name](value) if name in hooks else value
+            if name not in hooks:
+                return value
+            changed = hooks[name](value)
+            # Another shape could fit what follows by broadcasting, and be another image.
+            shape = changed.shape if isinstance(changed, Tensor) else None
+            each = (w.shape[0], *value.shape) if name.endswith(".weight") else value.shape
+            if shape not in (value.shape, each):
+                raise ValueError(
+                    f"`hooks[{name!r}]` must return a tensor {list(value.shape)}, got "
+                    f"{type(changed).__name__ if shape is None else list(shape)}"
+                )
+            return changed
 
         def conv(i: int, x: Tensor) -> Tensor:
             layer: StyledConv = self.convs[i]  # type: ignore[assignment]
@@ -406,7 +434,7 @@ class StyleGAN2Generator(Hub, Generator):
 
     def _noise(self, noise: str | Sequence[Tensor | None], batch: int) -> Sequence[Tensor | None]:
         stored: list[Tensor] = [layer.noise for layer in self.convs]  # type: ignore[misc]
-        if isinstance(noise, str):
+        if isinstance(noise, str) or noise is None:
             if noise == "const":
                 return stored
             if noise == "none":
@@ -418,13 +446,14 @@ class StyleGAN2Generator(Hub, Generator):
             raise ValueError(f"`noise` must have {len(stored)} tensors, got {len(noise)}")
         for i, (given, plane) in enumerate(zip(noise, stored, strict=True)):
             if given is not None and (
-                given.ndim != 4
+                not isinstance(given, Tensor)
+                or given.ndim != 4
                 or given.shape[1:] != plane.shape[1:]
                 or given.shape[0] not in (1, batch)
             ):
                 raise ValueError(
                     f"`noise[{i}]` must have shape [1 or {batch}, {list(plane.shape[1:])}], "
-                    f"got {list(given.shape)}"
+                    f"got {list(given.shape) if isinstance(given, Tensor) else given!r:.80}"
                 )
         return noise
 

@@ -346,6 +346,8 @@ def modulated_conv2d(
 
     if x.shape[0] == 1:
         return convolve(x, kernels[0])
+    if x.shape[0] == 0:
+        return convolve(x, kernels.new_zeros(kernels.shape[1:]))
     pairs = zip(x.split(1), kernels.unbind(), strict=True)
     return torch.cat([convolve(sample, k) for sample, k in pairs])
 
