@@ -47,7 +47,7 @@ def test_commands_of_the_page_exist(page: str) -> None:
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line]
     ours = [line for line in lines if line.startswith("gan-inversion ")]
-    assert len(ours) == 6
+    assert len(ours) == 7
     for line in ours:
         _parser().parse_args(shlex.split(line)[1:])
 
