@@ -14,7 +14,7 @@ from typing import BinaryIO
 PathLike = str | os.PathLike[str]
 
 # The names that `atomic_writer` gives its temporary files.
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 # More than this in one file is a mistake or an attack (a few MB of gzip unpack to it).
 MAX_BYTES = 4 * 2**30
@@ -100,9 +100,7 @@ def remove_orphans(folder: PathLike) -> list[Path]:
     Only for a folder that nobody else is writing to: a file being written would be removed, too.
     """
     orphans = [
-        path
-        for path in Path(folder).iterdir()
-        if _TEMPORARY.fullmatch(path.name) and path.is_file()
+        path for path in Path(folder).iterdir() if TEMPORARY.fullmatch(path.name) and path.is_file()
     ]
     for path in orphans:
         path.unlink(missing_ok=True)

@@ -14,7 +14,9 @@ _PANELS = {
     "layer": ("whole dynamic layer, C = 256", 256, True),
     "streamed": ("H_S + abs(H_L), C = 256", 256, True),
     "lowrank": ("low-rank layer, C = 256", 256, True),
+    "spmm": ("incidence_spmm, ragged hyperedges, C = 64", 64, True),
 }
+_TICKS = [256, 1024, 4096, 16384, 65536]
 
 
 def draw(results: dict[str, Any], folder: Path = IMAGES, prefix: str = "kernels") -> list[Path]:
@@ -33,7 +35,7 @@ def draw(results: dict[str, Any], folder: Path = IMAGES, prefix: str = "kernels"
 
 
 def _times(results: dict[str, Any], pyplot: Any, path: Path) -> None:
-    figure, axes = pyplot.subplots(2, 3, figsize=(12, 7.5), layout="constrained")
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 9), layout="constrained")
     for axis, (group, (title, channels, backward)) in zip(axes.flat, _PANELS.items(), strict=False):
         for name, points in series(results, group, channels, backward).items():
             ours = name.startswith("ours, ") and "stored" not in name
@@ -41,12 +43,12 @@ def _times(results: dict[str, Any], pyplot: Any, path: Path) -> None:
             nodes, seconds = zip(*points, strict=True)
             axis.plot(nodes, seconds, marker="o", markersize=3, label=name, **style)
         axis.set(title=f"{title}, {'f+b' if backward else 'f'}", xscale="log", yscale="log")
-        axis.tick_params(axis="x", which="minor", labelbottom=False)
-        axis.set(xlabel="vertices", ylabel="seconds")
+        axis.set_xticks(_TICKS, [f"{tick:,}" for tick in _TICKS])
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        axis.set(xlabel="vertices", ylabel="seconds", xlim=(200, 85000))
         axis.grid(True, which="major", alpha=0.3)
         if axis.lines:
-            axis.legend(fontsize=6)
-    axes.flat[-1].axis("off")
+            axis.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 

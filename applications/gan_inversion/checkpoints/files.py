@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergraph._files import _TEMPORARY, atomic_writer, checked_path
+from hypergraph._files import TEMPORARY, atomic_writer, checked_path
 
 from ..errors import CheckpointError
 from .array_files import SAFETENSORS_DTYPES
@@ -236,7 +236,7 @@ def clean_orphans(path: str | os.PathLike[str], older_than: float = 600.0) -> li
     if path.parent.is_dir():
         for other in path.parent.iterdir():
             name = other.name
-            if not name.startswith(start) or len(name) != length or not _TEMPORARY.fullmatch(name):
+            if not name.startswith(start) or len(name) != length or not TEMPORARY.fullmatch(name):
                 continue
             with suppress(OSError):  # its writer finished, or it is another user's
                 if time.time() - _last_write(other) < older_than:

@@ -6,6 +6,7 @@ from .conv import Convolution
 from .cross import CrossCorrelationLayer
 from .knn import Search
 from .layer import DynamicLayer
+from .pairs import Softmax, SparseProduct
 
 GROUPS: dict[str, Group] = {
     group.name: group
@@ -15,6 +16,8 @@ GROUPS: dict[str, Group] = {
         DynamicLayer(),
         CrossCorrelationLayer("abs"),
         CrossCorrelationLayer("factors"),
+        SparseProduct(),
+        Softmax(),
         Batch(),
     )
 }

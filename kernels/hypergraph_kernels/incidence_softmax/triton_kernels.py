@@ -20,7 +20,8 @@ _WINDOW = 512
 _TILE = 1024  # scores that a program has in flight
 _MAX_SCORES = 64  # of one pair in one program
 _TINY = torch.finfo(torch.float32).tiny
-_WARPS = 4
+_WINDOW_WARPS = 8  # with 4, Triton 3.6 spills on sm_90
+_SEGMENT_WARPS = 4
 _PAIR_WARPS = 4
 _STAGES = 3  # Triton's default
 
@@ -273,7 +274,7 @@ def incidence_softmax(
     weights = scores if weight is None else weight.contiguous()
     given = (scores, weights, offsets, offsets if order is None else order)
     constants = {"HAS_WEIGHT": weight is not None, "HAS_ORDER": order is not None, **tiles}
-    launch = {"num_warps": _WARPS, "num_stages": _STAGES}
+    launch = {"num_warps": _WINDOW_WARPS, "num_stages": _STAGES}
     sizes = (num_segments, nnz, width, windows)
     found = scores.new_empty(samples, num_segments, 2, width)
     partial = scores.new_empty(0)
@@ -283,6 +284,7 @@ def incidence_softmax(
             _window_statistics[(2 * windows, blocks, samples)](
                 partial, *given, *sizes, steps, WINDOW=_WINDOW, **constants, **launch
             )
+        launch["num_warps"] = _SEGMENT_WARPS
         _segment_statistics[(num_segments, blocks, samples)](
             found, partial, *given, *sizes, TINY=_TINY, WINDOW=_WINDOW, **constants, **launch
         )
@@ -350,10 +352,10 @@ def aot_cases() -> list[AotCase]:
         constants = {"HAS_WEIGHT": flag, "HAS_ORDER": flag, **_tiles(width)}
         windows = {**constants, "WINDOW": _WINDOW}
         signature = {**partial, **given, "windows": "i32", "steps": "i32"}
-        cases.append(AotCase(_window_statistics, signature, windows, _WARPS, _STAGES))
+        cases.append(AotCase(_window_statistics, signature, windows, _WINDOW_WARPS, _STAGES))
         signature = {**found, **partial, **given, "windows": "i32"}
         segments = {**windows, "TINY": _TINY}
-        cases.append(AotCase(_segment_statistics, signature, segments, _WARPS, _STAGES))
+        cases.append(AotCase(_segment_statistics, signature, segments, _SEGMENT_WARPS, _STAGES))
         signature = {"alpha_ptr": "*fp32", **found, **given, "steps": "i32"}
         cases.append(AotCase(_shares, signature, constants, _PAIR_WARPS, _STAGES))
         constants = {"HAS_ORDER": flag, **_tiles(width)}
