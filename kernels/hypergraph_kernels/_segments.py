@@ -126,5 +126,5 @@ def _offsets(keys: Tensor, num_rows: int) -> Tensor:
     """[num_rows + 1] where every row begins in ascending keys, and their number."""
     offsets = torch.full((num_rows + 1,), keys.shape[0], device=keys.device)
     numbers = torch.arange(num_rows, dtype=keys.dtype, device=keys.device)
-    offsets[:num_rows] = torch.searchsorted(keys, numbers)
+    offsets[:num_rows] = torch.searchsorted(keys.contiguous(), numbers)
     return offsets
