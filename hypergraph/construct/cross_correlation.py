@@ -262,8 +262,8 @@ class CrossCorrelation(Construction):
                 f"`x` must have one vertex per pixel of the grid, {self.grid[0]} x {self.grid[1]} "
                 f"= {self.grid[0] * self.grid[1]}, got {x.shape[-2]}"
             )
-        # The mean of no vertices would be NaN, and with it the gradient of its weight.
-        mean = x.mean(-2, keepdim=True) if x.shape[-2] else x.sum(-2, keepdim=True)
+        # Not `mean`: of no vertices that would be NaN, and its gradient is as large as x.
+        mean = x.sum(-2, keepdim=True) / max(x.shape[-2], 1)
         psi, scale = self.psi(x), self.metric(mean)
         dtype = propagation_dtype(psi)
         with torch.autocast(x.device.type, enabled=False):

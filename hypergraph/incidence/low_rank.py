@@ -53,6 +53,14 @@ class LowRank(Incidence):
         with without_autocast(self.device):
             return self.p @ self.q.mT
 
+    def add_v2e(self, total: Tensor | None, x: Tensor, coefficient: float | Tensor) -> Tensor:
+        """``total + c H^T x``, the coefficient a number or broadcast against [d, C]."""
+        return _thin_product(self.q, self.p, x, coefficient, total)
+
+    def add_e2v(self, total: Tensor | None, y: Tensor, coefficient: float | Tensor) -> Tensor:
+        """``total + c H y``, likewise."""
+        return _thin_product(self.p, self.q, y, coefficient, total)
+
     def _v2e(self, x: Tensor) -> Tensor:
         return _thin_product(self.q, self.p, x)
 
@@ -69,7 +77,23 @@ class LowRank(Incidence):
         return f", rank={self.p.shape[-1]}"
 
 
-def _thin_product(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
-    """``left (right^T x)``."""
+def _thin_product(
+    left: Tensor,
+    right: Tensor,
+    x: Tensor,
+    coefficient: float | Tensor = 1,
+    total: Tensor | None = None,
+) -> Tensor:
+    """``total + c left (right^T x)``: nothing of the size of x is made but the result."""
     with without_autocast(x.device):
-        return left.to(x.dtype) @ (right.to(x.dtype).mT @ x)
+        left = left.to(x.dtype)
+        thin = right.to(x.dtype).mT @ x
+        if isinstance(coefficient, Tensor) or coefficient != 1:
+            thin = thin * coefficient
+        if total is None:
+            return left @ thin
+        if left.dim() == thin.dim() == 2:
+            return torch.addmm(total, left, thin)
+        if left.dim() == thin.dim():
+            return torch.baddbmm(total, left, thin)
+        return total + left @ thin

@@ -10,6 +10,7 @@ from hypergraph._checks import check_non_negative, check_non_negative_number
 from hypergraph._numerics import inverse_power
 from hypergraph.incidence._composite import Composite, check_parts, widest_dtype
 from hypergraph.incidence.base import Incidence, Members, TensorMap
+from hypergraph.incidence.low_rank import LowRank
 from hypergraph.incidence.pair_list import PairList, joined_pairs
 from hypergraph.incidence.streamed import Streamed
 
@@ -114,22 +115,39 @@ class WeightedSum(Composite):
         at = next((i for i, part in enumerate(self.parts) if isinstance(part, Streamed)), None)
         streamed = None if at is None or self.batch_size is None and u.dim() == 3 else pairs.pop(at)
         scale = self.weight(u.dtype) * inverse_power(edge_degree, -1.0)
-        edges: Tensor | None = None
-        if pairs:
-            edges = self._total([self._scale(part.v2e(u), c, 2) for part, c in pairs])
+        edges = self._sum_of_products(pairs, u, to_edges=True) if pairs else None
         if streamed is None:
             assert edges is not None
-            return self.e2v(edges * scale.unsqueeze(-1))
+            return self._sum_of_products(pairs, edges * scale.unsqueeze(-1), to_edges=False)
         part, coefficient = streamed
         assert isinstance(part, Streamed)
         out, edges = part.there_and_back(u, scale, edges, coefficient)
-        scaled = edges * scale.unsqueeze(-1)
-        return self._total([out, *(self._scale(part.e2v(scaled), c, 2) for part, c in pairs)])
+        if not pairs:
+            return out
+        return self._sum_of_products(pairs, edges * scale.unsqueeze(-1), to_edges=False, total=out)
 
     def e2v_parts(self, y: Tensor) -> list[Tensor]:
         """The terms whose sum is ``e2v(y)``, one per part."""
         pairs = zip(self.parts, self.coefficients, strict=True)
         return [self._scale(part.e2v(y), coefficient, 2) for part, coefficient in pairs]
+
+    def _sum_of_products(
+        self,
+        pairs: Sequence[tuple[Incidence, float | Tensor]],
+        x: Tensor,
+        to_edges: bool,
+        total: Tensor | None = None,
+    ) -> Tensor:
+        """``total`` and the parts' ``c H^T x``, or their ``c H x``; thin factors go last."""
+        for part, coefficient in sorted(pairs, key=lambda pair: isinstance(pair[0], LowRank)):
+            if isinstance(part, LowRank):
+                add = part.add_v2e if to_edges else part.add_e2v
+                total = add(total, x, self._shaped(coefficient, 2))
+            else:
+                term = self._scale(part.v2e(x) if to_edges else part.e2v(x), coefficient, 2)
+                total = term if total is None else total + term
+        assert total is not None
+        return total
 
     def _v2e(self, x: Tensor) -> Tensor:
         return self._combine([part.v2e(x) for part in self.parts], 2)
@@ -153,13 +171,18 @@ class WeightedSum(Composite):
             total = total + term
         return total
 
-    @staticmethod
-    def _scale(term: Tensor, coefficient: float | Tensor, trailing: int) -> Tensor:
+    @classmethod
+    def _scale(cls, term: Tensor, coefficient: float | Tensor, trailing: int) -> Tensor:
         if not isinstance(coefficient, Tensor) and coefficient == 1:
             return term
+        return term * cls._shaped(coefficient, trailing)
+
+    @staticmethod
+    def _shaped(coefficient: float | Tensor, trailing: int) -> float | Tensor:
+        """One of each sample, to be broadcast against so many trailing dimensions."""
         if isinstance(coefficient, Tensor) and coefficient.dim() == 1:
-            coefficient = coefficient.view(-1, *(1,) * trailing)
-        return term * coefficient
+            return coefficient.view(-1, *(1,) * trailing)
+        return coefficient
 
     @staticmethod
     def _check_coefficient(name: str, value: float | Tensor, batch_size: int | None) -> None:
