@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from hypergraph import Concat, Dense, Incidence, NeighborTable, Streamed, WeightedSum, fuse
+from hypergraph import (
+    Concat,
+    Dense,
+    Incidence,
+    LowRank,
+    NeighborTable,
+    Streamed,
+    WeightedSum,
+    fuse,
+)
 from hypergraph.nn.hgnn_conv import hgnn_propagate
 
 F64 = torch.float64
@@ -23,6 +32,10 @@ def _table(p: Tensor) -> NeighborTable:
     generator = torch.Generator().manual_seed(1)
     index = torch.randint(0, NODES, (*p.shape[:-1], 3), generator=generator)
     return NeighborTable(index, NODES)
+
+
+def _thin(p: Tensor, q: Tensor) -> LowRank:
+    return LowRank(p.square(), q.square())
 
 
 BUILDS: dict[str, Build] = {
@@ -40,6 +53,11 @@ BUILDS: dict[str, Build] = {
     "concat": lambda p, q, c, w: Concat([_table(p), Streamed(p, q, "abs", hyperedge_weight=w)]),
     "fused sum": lambda p, q, c, w: fuse([_table(p), Streamed(p, q)], "sum"),
     "fused concat": lambda p, q, c, w: fuse([_table(p), Streamed(p, q)], "concat"),
+    "thin": lambda p, q, c, w: WeightedSum([_table(p), _thin(p, q)], [0.5, c]),
+    "thin first": lambda p, q, c, w: WeightedSum(
+        [_thin(p, q), _table(p), Streamed(p, q)], [c, 1.0, 0.3], w
+    ),
+    "two thin": lambda p, q, c, w: WeightedSum([_thin(p, q), _thin(q, p)], [1.0, c]),
     "no table": lambda p, q, c, w: WeightedSum([_table(p), _table(q)], [c, 0.3]),
 }
 
