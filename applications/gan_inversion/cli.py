@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from ._arguments import positive_number, whole_number
+
 TRAINERS = {
     "heads": "fit_heads",
     "directions": "fit_directions",
@@ -36,12 +38,6 @@ def _parse_edit(text: str) -> tuple[str, float]:
         ) from None
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-inversion",
@@ -64,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--method", choices=("dhfusion", "plain"), default="dhfusion")
     edit.add_argument("--fusion", choices=("residual", "feature", "blend"), default="residual")
     edit.add_argument("--no-paste", action="store_true", help="do not paste the face back")
-    edit.add_argument("--face", type=int, default=None, help="which face, 0 is the largest")
+    edit.add_argument(
+        "--face", type=whole_number(0), default=None, help="which face, 0 is the largest"
+    )
     edit.add_argument(
         "--direction", type=Path, action="append", default=[], help="a .pt or .npy direction file"
     )
@@ -73,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     invert = commands.add_parser("invert", help="invert a photograph and write the inversion")
     invert.add_argument("photo", type=Path)
     invert.add_argument("out", type=Path, help="PNG file")
-    invert.add_argument("--face", type=int, default=None)
+    invert.add_argument("--face", type=whole_number(0), default=None)
     _inversion_options(invert)
 
     demo = commands.add_parser("demo", help="edit two public-domain photographs")
@@ -103,10 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("target", type=Path, metavar="OUT", help=".onnx")
     export.add_argument("--part", choices=("generator", "edit"), default="generator")
     export.add_argument("--noise", choices=("const", "none"), default="const")
-    export.add_argument("--resolution", type=_positive, default=None, help="default: the full one")
+    export.add_argument(
+        "--resolution", type=whole_number(1), default=None, help="default: the full one"
+    )
     export.add_argument("--fusion", choices=("residual", "feature", "blend"), default="residual")
     export.add_argument(
-        "--tolerance", type=float, default=None, help="largest relative difference from PyTorch"
+        "--tolerance",
+        type=positive_number,
+        default=None,
+        help="largest relative difference from PyTorch",
     )
     export.add_argument("--sha256", help="what IN must hash to")
     evaluate = commands.add_parser(
@@ -139,7 +142,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         "ssim, id, fd, kd, lpips with --lpips, and fid, kid in place of fd, kd with --inception",
     )
     add("--ssim", default="wang", metavar="NAME", help="wang, skimage, torchmetrics ...")
-    add("--resize", type=_positive, default=None, metavar="SIDE", help="to squares, first")
+    add("--resize", type=whole_number(1), default=None, metavar="SIDE", help="to squares, first")
     add("--lpips", type=Path, default=None, metavar="FILE", help="torchvision's trunk for LPIPS")
     add("--lpips-trunk", choices=("alex", "vgg", "squeeze"), default="alex")
     add(
@@ -147,16 +150,18 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--clean", action="store_true", help="clean-fid's resizing for Inception")
     add("--face-id", type=Path, default=None, metavar="FILE", help="ArcFace, in place of dlib")
-    add("--batch-size", type=_positive, default=16)
-    add("--seed", type=int, default=0, help="of intervals and blocks")
-    add("--threads", type=_positive, default=None, help="CPU threads")
+    add("--batch-size", type=whole_number(1), default=16)
+    add("--seed", type=whole_number(0), default=0, help="of intervals and blocks")
+    add("--threads", type=whole_number(1), default=None, help="CPU threads")
     add("--quiet", action="store_true", help="no progress bars")
 
 
 def _inversion_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=_positive, default=None, help="inversion steps in all")
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=None, help="inversion steps in all"
+    )
     parser.add_argument("--cache", type=Path, default=None, help="folder of cached inversions")
-    parser.add_argument("--threads", type=_positive, default=None, help="CPU threads")
+    parser.add_argument("--threads", type=whole_number(1), default=None, help="CPU threads")
 
 
 def _editor(args: argparse.Namespace, method: str, fusion: str = "residual"):  # noqa: ANN202

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ._arguments import whole_number
 from .assets import asset_path
 from .editor import Editor, to_tensor
 from .inversion import Inversion
@@ -237,11 +238,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--judges", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--images", type=Path, default=None, help="folder for the pictures")
-    parser.add_argument("--faces", type=int, default=50, help="generated faces; 0: none")
+    parser.add_argument(
+        "--faces", type=whole_number(0), default=50, help="generated faces; 0: none"
+    )
     parser.add_argument("--no-photographs", action="store_true")
-    parser.add_argument("--seed", type=int, default=90_000)
+    parser.add_argument("--seed", type=whole_number(0), default=90_000)
     parser.add_argument("--cache", default=None, help="inversions kept; default: made afresh")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=whole_number(1), default=2)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     judge = load_judge_networks(args.judges)

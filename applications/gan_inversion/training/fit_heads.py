@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from .._arguments import whole_number
 from ..generators import load_default_generator
 from ..generators.mobile_stylegan import HEADS_FILE, FittedHead, MobileStyleGAN, haar_analysis
 
@@ -98,9 +99,9 @@ def fit(x: Tensor, w: Tensor, y: Tensor, *, steps: int, seed: int) -> tuple[Fitt
 def main(argv: list[str] | None = None) -> None:
     """Command line entry; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=whole_number(1), default=400)
+    parser.add_argument("--steps", type=whole_number(1), default=800)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     args = parser.parse_args(argv)
     start = time.perf_counter()
     generator = load_default_generator()

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._arguments import positive_number, whole_number
 from ..directions import load_directions
 from ..known_answer import average_precision
 from ..methods.dhfusion.dh_net import DHNet, DHNetConfig, DHNetOutput
@@ -117,12 +118,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=None, help="stop after this long")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=whole_number(1), default=1200)
+    parser.add_argument("--batch", type=whole_number(1), default=8)
+    parser.add_argument(
+        "--minutes", type=positive_number, default=None, help="stop after this long"
+    )
+    parser.add_argument("--learning-rate", type=positive_number, default=1e-3)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
+    parser.add_argument("--threads", type=whole_number(1), default=2)
     parser.add_argument("--directions", type=Path, help="the file the pairs were made with")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

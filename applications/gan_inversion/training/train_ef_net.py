@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._arguments import positive_number, whole_number
 from ..generators import load_default_generator
 from ..known_answer import TRAINING_LAYERS, composite, draw_layer
 from ..methods.dhfusion.dh_net import DHNet
@@ -130,11 +131,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--minutes", type=float, default=None, help="stop after this long")
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=whole_number(1), default=1600)
+    parser.add_argument(
+        "--minutes", type=positive_number, default=None, help="stop after this long"
+    )
+    parser.add_argument("--learning-rate", type=positive_number, default=8e-4)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
+    parser.add_argument("--threads", type=whole_number(1), default=2)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)

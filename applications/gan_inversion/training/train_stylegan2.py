@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .._arguments import positive_number, whole_number
 from ..checkpoints.files import NetworkFile, save_network
 from ..errors import CheckpointError
 from ..photo import save_png
@@ -140,33 +141,28 @@ def _source(args: argparse.Namespace, progress: bool) -> ImageSource:
     return FolderImages(Path(args.data), args.resolution, progress=progress)
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got {text}")
-        return int(text)
-
-    return read
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train_stylegan2", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the training")
     parser.add_argument("--data", default="drawn", help="a folder of pictures (default: drawn)")
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--minutes", type=float, help="stop after this long; resumes later")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shards", type=_whole(1), help="of a batch (default: one a process)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=_whole(1), help="CPU threads of a process")
-    parser.add_argument("--checkpoint-every", type=int, default=250, metavar="STEPS")
-    parser.add_argument("--sheet-every", type=_whole(1), default=1000, metavar="STEPS")
+    parser.add_argument("--steps", type=whole_number(1), default=20_000)
     parser.add_argument(
-        "--fd-every", type=_whole(0), default=1000, metavar="STEPS", help="0: never"
+        "--minutes", type=positive_number, help="stop after this long; resumes later"
     )
-    parser.add_argument("--fd-images", type=_whole(2), default=1000)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
+    parser.add_argument(
+        "--shards", type=whole_number(1), help="of a batch (default: one a process)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=whole_number(1), help="CPU threads of a process")
+    parser.add_argument("--checkpoint-every", type=whole_number(1), default=250, metavar="STEPS")
+    parser.add_argument("--sheet-every", type=whole_number(1), default=1000, metavar="STEPS")
+    parser.add_argument(
+        "--fd-every", type=whole_number(0), default=1000, metavar="STEPS", help="0: never"
+    )
+    parser.add_argument("--fd-images", type=whole_number(2), default=1000)
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--no-progress", action="store_true")
     parser.add_argument("--ada", action="store_true", help="adaptive augmentation, target 0.6")

@@ -201,14 +201,14 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--threads 0", "--threads: expected a whole number from 1 up, got 0"),
+        ("--threads 0", "--threads: expected a whole number from 1 up, got '0'"),
         ("--shards 0", "--shards: expected"),
         ("--sheet-every 0", "--sheet-every: expected"),
         ("--fd-every -1", "--fd-every: expected"),
-        ("--fd-images 1", "--fd-images: expected a whole number from 2 up, got 1"),
+        ("--fd-images 1", "--fd-images: expected a whole number from 2 up, got '1'"),
         ("--seed 99999999999999999999", "`seed` must be below"),
-        ("--minutes nan", "`seconds` must be"),
-        ("--minutes -1", "`seconds` must be"),
+        ("--minutes nan", "--minutes: expected a number above 0, got 'nan'"),
+        ("--minutes -1", "--minutes: expected a number above 0"),
         ("--mixing 5", "`mixing` must be from 0 to 1, got 5.0"),
         ("--learning-rate -1", "`learning_rate` must be a number above 0, got -1.0"),
         ("--gamma nan", "`gamma` must be a number from 0 up, got nan"),
