@@ -263,7 +263,8 @@ class CrossCorrelation(Construction):
                 f"= {self.grid[0] * self.grid[1]}, got {x.shape[-2]}"
             )
         # Not `mean`: of no vertices that would be NaN, and its gradient is as large as x.
-        mean = x.sum(-2, keepdim=True) / max(x.shape[-2], 1)
+        total = x.sum(-2, keepdim=True, dtype=propagation_dtype(x))  # beyond float16's range
+        mean = (total / max(x.shape[-2], 1)).to(x.dtype)
         psi, scale = self.psi(x), self.metric(mean)
         dtype = propagation_dtype(psi)
         with torch.autocast(x.device.type, enabled=False):

@@ -53,11 +53,11 @@ class LowRank(Incidence):
         with without_autocast(self.device):
             return self.p @ self.q.mT
 
-    def add_v2e(self, total: Tensor | None, x: Tensor, coefficient: float | Tensor) -> Tensor:
+    def _add_v2e(self, total: Tensor | None, x: Tensor, coefficient: float | Tensor) -> Tensor:
         """``total + c H^T x``, the coefficient a number or broadcast against [d, C]."""
         return _thin_product(self.q, self.p, x, coefficient, total)
 
-    def add_e2v(self, total: Tensor | None, y: Tensor, coefficient: float | Tensor) -> Tensor:
+    def _add_e2v(self, total: Tensor | None, y: Tensor, coefficient: float | Tensor) -> Tensor:
         """``total + c H y``, likewise."""
         return _thin_product(self.p, self.q, y, coefficient, total)
 

@@ -139,9 +139,9 @@ class WeightedSum(Composite):
         total: Tensor | None = None,
     ) -> Tensor:
         """``total`` and the parts' ``c H^T x``, or their ``c H x``; thin factors go last."""
-        for part, coefficient in sorted(pairs, key=lambda pair: isinstance(pair[0], LowRank)):
-            if isinstance(part, LowRank):
-                add = part.add_v2e if to_edges else part.add_e2v
+        for part, coefficient in sorted(pairs, key=lambda pair: type(pair[0]) is LowRank):
+            if type(part) is LowRank:  # a subclass may have products of its own
+                add = part._add_v2e if to_edges else part._add_e2v
                 total = add(total, x, self._shaped(coefficient, 2))
             else:
                 term = self._scale(part.v2e(x) if to_edges else part.e2v(x), coefficient, 2)

@@ -179,6 +179,15 @@ def test_batch_vector_equals_separate_samples(settings: dict) -> None:
     assert_close(cc(x, batch).to_dense(), expected)
 
 
+def test_features_whose_sum_is_beyond_float16() -> None:
+    build = CrossCorrelation(8, nonneg="factors")
+    x = torch.rand(4096, 8) * 4 + 18
+    wanted = build(x)
+    got = build.half()(x.half())
+    assert isinstance(got, LowRank) and isinstance(wanted, LowRank)
+    assert_close(got.p.mean(0), wanted.p.mean(0), atol=1e-2, rtol=0)
+
+
 def test_autocast_keeps_the_incidence_in_float32() -> None:
     cc = CrossCorrelation(16, num_edges=5, rank=8)
     x = torch.randn(2, 30, 16)

@@ -134,6 +134,22 @@ def test_the_matrix_is_passed_over_three_times_and_four_back() -> None:
     assert names == [f"hypergraph_kernels::{name}" for name in ops]
 
 
+def test_products_of_a_subclass_are_its_own() -> None:
+    class Doubled(LowRank):
+        def _v2e(self, x: Tensor) -> Tensor:
+            return 2 * super()._v2e(x)
+
+        def _e2v(self, y: Tensor) -> Tensor:
+            return 2 * super()._e2v(y)
+
+    p, q, _, _, z = _inputs(None)
+    doubled = Doubled(p.square(), q.square())
+    assert_close(
+        hgnn_propagate(z, WeightedSum([doubled, _table(p)], [0.5, 1.0])),
+        hgnn_propagate(z, WeightedSum([_thin(p, q), _table(p)], [1.0, 1.0])),
+    )
+
+
 def test_scores_are_not_pickled() -> None:
     p, z = torch.randn(100, 4), torch.randn(100, 3)
     h = Streamed(p, p * 0.5)
