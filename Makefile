@@ -82,7 +82,7 @@ check: $(MADE)/dev  ## Lint, formatting, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(MADE)/bench  ## Time everything beside its rivals (TIER=full: three quarters of an hour; TIER=smoke: two minutes)
+bench: $(MADE)/bench  ## Time everything beside its rivals (TIER=full: an hour and a quarter; TIER=smoke: two minutes)
 	$(BIN)/python -m benchmarks.kernels --$(TIER) $(BENCH_ARGS)
 
 bench-gpu: $(MADE)/bench  ## The same on a CUDA device
