@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hypergraph._files import atomic_writer
+
 from ._arguments import whole_number
 from .assets import asset_path
 from .editor import Editor, to_tensor
@@ -257,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
         results["generated"] = generated(editor, judge, args.faces, args.seed, layers=True)
         print(json.dumps(results["generated"], indent=1))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=2) + "\n")
+    with atomic_writer(args.out) as file:
+        file.write(f"{json.dumps(results, indent=2)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ attention against the region that the edit is about.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._arguments import positive_number, whole_number
+from .._arguments import whole_number
 from ..directions import load_directions
 from ..known_answer import average_precision
 from ..methods.dhfusion.dh_net import DHNet, DHNetConfig, DHNetOutput
@@ -31,7 +30,7 @@ from ..methods.dhfusion.weights import save_network
 from ..perceptual import load_efficientnet_lite0
 from .edit_pairs import UNNAMED
 from .pair_folder import PairTaps, identity_files
-from .trainer import TrainerConfig, train
+from .trainer import train, training_config, training_options
 
 EAM_WEIGHT, MASK_WEIGHT, REGION_WEIGHT = 0.1, 0.01, 1.0
 WHOLE_IMAGE = ("yaw", "pose", "hair_color", "hair_length")
@@ -114,18 +113,8 @@ def target_region(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line entry; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=whole_number(1), default=1200)
+    parser = training_options((__doc__ or "").split("\n")[0], 1200, 1e-3)
     parser.add_argument("--batch", type=whole_number(1), default=8)
-    parser.add_argument(
-        "--minutes", type=positive_number, default=None, help="stop after this long"
-    )
-    parser.add_argument("--learning-rate", type=positive_number, default=1e-3)
-    parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--threads", type=whole_number(1), default=2)
     parser.add_argument("--directions", type=Path, help="the file the pairs were made with")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -143,13 +132,7 @@ def main(argv: list[str] | None = None) -> None:
         region = target_region(anywhere, in_face, direction, whole, net.config.side)
         return losses(net(inverted, edited), region, direction)
 
-    config = TrainerConfig(
-        steps=args.steps,
-        learning_rate=args.learning_rate,
-        weight_decay=1e-4,
-        seconds=None if args.minutes is None else 60 * args.minutes,
-        seed=args.seed,
-    )
+    config = training_config(args, weight_decay=1e-4)
     settings = {"batch": args.batch, "pairs": len(files), "directions": names}
     steps = train(net, step, config, args.run, description="DH-Net", settings=settings)
     figures = evaluate(net, validation, whole)

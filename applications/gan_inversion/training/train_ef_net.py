@@ -16,7 +16,6 @@ The loss is taken on windows of the 1024 px result, so that no stage is unsuperv
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._arguments import positive_number, whole_number
 from ..generators import load_default_generator
 from ..known_answer import TRAINING_LAYERS, composite, draw_layer
 from ..methods.dhfusion.dh_net import DHNet
@@ -35,7 +33,7 @@ from ..metrics.psnr import pooled_psnr
 from ..perceptual import EfficientNetLite0, feature_distance, load_efficientnet_lite0
 from .edit_pairs import from_bytes
 from .pair_folder import identity_files, read
-from .trainer import TrainerConfig, step_generator, train
+from .trainer import step_generator, train, training_config, training_options
 
 WINDOW = 384  # pixels of the 1024 px result, a multiple of 16
 FEATURE_WEIGHT = 0.3  # of the "feature" output's loss beside the "residual" one's
@@ -127,17 +125,7 @@ def crop(x: Tensor, top: int, left: int, full: int = 1024) -> Tensor:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line entry; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=whole_number(1), default=1600)
-    parser.add_argument(
-        "--minutes", type=positive_number, default=None, help="stop after this long"
-    )
-    parser.add_argument("--learning-rate", type=positive_number, default=8e-4)
-    parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--threads", type=whole_number(1), default=2)
+    parser = training_options((__doc__ or "").split("\n")[0], 1600, 8e-4)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -216,13 +204,7 @@ def main(argv: list[str] | None = None) -> None:
             totals["plain"].append(pooled_psnr(crop(example["edited"], top, left), target, near))
         return {f"psnr_near_mask_{k}": float(np.mean(v)) for k, v in totals.items()}
 
-    config = TrainerConfig(
-        steps=args.steps,
-        learning_rate=args.learning_rate,
-        seconds=None if args.minutes is None else 60 * args.minutes,
-        checkpoint_every=50,
-        seed=args.seed,
-    )
+    config = training_config(args, checkpoint_every=50)
     settings = {"pairs": len(files)}
     steps = train(net, step, config, args.run, description="EF-Net", settings=settings)
     figures = evaluate()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .._arguments import positive_number, whole_number
 from ..errors import CheckpointError
 from .run_folder import RunFolder, load_checkpoint
 from .step import RunConfig, Shard, Step, mean_figures, step_generator
@@ -45,6 +47,8 @@ __all__ = [
     "run",
     "step_generator",
     "train",
+    "training_config",
+    "training_options",
 ]
 
 StepFunction = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -79,6 +83,32 @@ class TrainerConfig(RunConfig):
     weight_decay: float = 0.0
     warmup: int = 50
     clip: float = 1.0
+
+
+def training_options(description: str, steps: int, learning_rate: float) -> ArgumentParser:
+    """Make the command line that trainings of one network on a folder of pairs share."""
+    parser = ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--pairs", type=Path, required=True, help="folder of edit_pairs")
+    add("--run", type=Path, required=True, help="folder of the training")
+    add("--out", type=Path, required=True, help="safetensors file to write")
+    add("--steps", type=whole_number(1), default=steps)
+    add("--minutes", type=positive_number, default=None, help="stop after this long")
+    add("--learning-rate", type=positive_number, default=learning_rate)
+    add("--seed", type=whole_number(0), default=0)
+    add("--threads", type=whole_number(1), default=2)
+    return parser
+
+
+def training_config(args: Namespace, **settings: Any) -> TrainerConfig:
+    """Return the settings of a training from its :func:`training_options` and what it fixes."""
+    return TrainerConfig(
+        steps=args.steps,
+        learning_rate=args.learning_rate,
+        seconds=None if args.minutes is None else 60 * args.minutes,
+        seed=args.seed,
+        **settings,
+    )
 
 
 def learning_rate_at(step: int, config: TrainerConfig) -> float:

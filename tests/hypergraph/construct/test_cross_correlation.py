@@ -185,7 +185,7 @@ def test_features_whose_sum_is_beyond_float16() -> None:
     wanted = build(x)
     got = build.half()(x.half())
     assert isinstance(got, LowRank) and isinstance(wanted, LowRank)
-    assert_close(got.p.mean(0), wanted.p.mean(0), atol=1e-2, rtol=0)
+    assert_close(got.p, wanted.p, atol=0.03, rtol=0)  # entries are up to 0.99
 
 
 def test_autocast_keeps_the_incidence_in_float32() -> None:
